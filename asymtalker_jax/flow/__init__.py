@@ -1,0 +1,1 @@
+"""Flow matching as plain functions: path, losses, samplers."""

@@ -1,0 +1,66 @@
+"""Flow-matching losses, one value per example.
+
+The bell weight follows the AR diffusion trainer of Self-Forcing
+(`method_facts`, section 1): exp(-2 (sigma - 1/2)^2), moved to zero at its
+minimum and scaled so that its mean over the shifted 1000-point grid is one.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asymtalker_jax.flow import path
+
+WEIGHTINGS = ('bell', 'uniform')
+
+
+def _bell(sigma):
+  return jnp.exp(-2.0 * (sigma - 0.5) ** 2)
+
+
+def loss_weight(sigma: jax.Array, weighting: str, k: float) -> jax.Array:
+  """Weight of a training example at noise level sigma [B] -> [B].
+
+  Args:
+    sigma: noise levels in [0, 1], already shifted.
+    weighting: 'bell' or 'uniform' (weight 1).
+    k: shift of the training density, which fixes the bell's scale.
+
+  Raises:
+    ValueError: unknown weighting.
+  """
+  if weighting == 'uniform':
+    return jnp.ones_like(sigma)
+  if weighting != 'bell':
+    raise ValueError(f'weighting {weighting!r}: expected one of {WEIGHTINGS}')
+  grid = path.shift(np.arange(1, 1001) / path.TIMESTEPS, k)
+  bell = np.exp(-2.0 * (grid - 0.5) ** 2)
+  low, scale = bell.min(), (bell - bell.min()).mean()
+  return (_bell(sigma) - low) / scale
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+  """Mean per example over the latent frames where mask is 1.
+
+  Args:
+    values: [B, T, ...].
+    mask: [B, T], at least one 1 per example.
+
+  Returns:
+    [B] float32.
+  """
+  per_frame = values.astype(jnp.float32).reshape(*mask.shape, -1).mean(-1)
+  return (per_frame * mask).sum(-1) / mask.sum(-1)
+
+
+def velocity_mse(
+    v: jax.Array, target: jax.Array, clean_mask: jax.Array
+) -> jax.Array:
+  """Squared error of the velocity over noised slots only, [B].
+
+  Args:
+    v: [B, T, H, W, C] prediction.
+    target: [B, T, H, W, C] noise - x0.
+    clean_mask: [B, T] 1 on continuity slots, which carry no noise.
+  """
+  return masked_mean(jnp.square(v - target), 1.0 - clean_mask)

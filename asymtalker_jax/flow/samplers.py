@@ -1,0 +1,133 @@
+"""Samplers over a velocity function: few-step (stochastic) and guided Euler.
+
+All hold the continuity slots clean: before every network call the slots with
+mask 1 are overwritten by the conditioning's clean latents, and once more at the
+end, as FlashHead's pipeline does.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asymtalker_jax import types
+from asymtalker_jax.flow import path
+
+
+def hold_clean(
+    x: jax.Array, conditioning: types.Conditioning
+) -> jax.Array:
+  """x [B, T, H, W, C] with continuity slots replaced by their clean latents."""
+  mask = path.expand(conditioning.mask, x.ndim)
+  return jnp.where(mask > 0, conditioning.continuity, x)
+
+
+def without_audio(conditioning: types.Conditioning) -> types.Conditioning:
+  """The null-audio conditioning of guidance; reference and continuity stay."""
+  return dataclasses.replace(
+      conditioning, audio=jnp.zeros_like(conditioning.audio)
+  )
+
+
+def guided(velocity: types.Velocity, scale: float) -> types.Velocity:
+  """u + scale (c - u), where u drops the audio only; scale 1 is one call.
+
+  Conditional and unconditional halves run as one batch of 2B.
+  """
+  if scale == 1.0:
+    return velocity
+
+  def guided_velocity(x, timestep, conditioning):
+    double = lambda a, b: jax.tree.map(
+        lambda u, v: jnp.concatenate([u, v]), a, b
+    )
+    null = without_audio(conditioning)
+    both = velocity(
+        double(x, x), double(timestep, timestep), double(conditioning, null)
+    )
+    c, u = jnp.split(both, 2)
+    return u + scale * (c - u)
+
+  return guided_velocity
+
+
+def predict_x0_at(
+    velocity: types.Velocity,
+    x: jax.Array,
+    sigma: jax.Array,
+    conditioning: types.Conditioning,
+) -> jax.Array:
+  """Clean estimate of x [B, T, H, W, C] at one noise level (a scalar)."""
+  x = hold_clean(x, conditioning)
+  sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), x.shape[:1])
+  v = velocity(x, path.TIMESTEPS * sigma, conditioning)
+  return path.predict_x0(x, v, sigma)
+
+
+def few_step(
+    velocity: types.Velocity,
+    conditioning: types.Conditioning,
+    sigmas: np.ndarray,
+    key: jax.Array,
+    noise_shape: tuple[int, ...] | None = None,
+) -> jax.Array:
+  """Student's sampler: predict x0, re-noise with fresh noise, repeat.
+
+  Args:
+    velocity: of the student; no guidance.
+    conditioning: batch of B.
+    sigmas: [N + 1] descending noise levels that end in 0
+      (`path.shifted_sigmas`).
+    key: noise of step n is drawn from fold_in(key, n).
+    noise_shape: [B, T, H, W, C]; defaults to that of the continuity latents.
+
+  Returns:
+    [B, T, H, W, C] clean latents, continuity slots exactly as given.
+  """
+  shape = noise_shape or conditioning.continuity.shape
+  sigmas = jnp.asarray(sigmas, jnp.float32)
+
+  def step(n, x0):
+    x = renoise(x0, sigmas[n], key, n)
+    return predict_x0_at(velocity, x, sigmas[n], conditioning)
+
+  x0 = jax.lax.fori_loop(0, len(sigmas) - 1, step, jnp.zeros(shape))
+  return hold_clean(x0, conditioning)
+
+
+def renoise(x0: jax.Array, sigma, key: jax.Array, step) -> jax.Array:
+  """Fresh noise of sampler step `step` at level sigma; at sigma 1 pure noise."""
+  noise = jax.random.normal(jax.random.fold_in(key, step), x0.shape)
+  return path.add_noise(x0, noise, sigma)
+
+
+def euler(
+    velocity: types.Velocity,
+    conditioning: types.Conditioning,
+    sigmas: np.ndarray,
+    noise: jax.Array,
+) -> jax.Array:
+  """Deterministic ODE sampler x <- x - v (sigma_n - sigma_{n+1}).
+
+  Used by the multi-step teacher, with `guided`.
+
+  Args:
+    velocity: usually `guided(teacher, scale)`.
+    conditioning: batch of B.
+    sigmas: [N + 1] descending noise levels that end in 0.
+    noise: [B, T, H, W, C] start at sigma 1.
+
+  Returns:
+    [B, T, H, W, C] clean latents, continuity slots exactly as given.
+  """
+  sigmas = jnp.asarray(sigmas, jnp.float32)
+
+  def step(n, x):
+    x = hold_clean(x, conditioning)
+    timestep = jnp.full(x.shape[:1], path.TIMESTEPS * sigmas[n])
+    v = velocity(x, timestep, conditioning)
+    return x - v * (sigmas[n] - sigmas[n + 1])
+
+  x = jax.lax.fori_loop(0, len(sigmas) - 1, step, noise)
+  return hold_clean(x, conditioning)
