@@ -1,0 +1,1 @@
+"""Public checkpoints to and from the parameters of `models`."""
