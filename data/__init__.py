@@ -1,0 +1,1 @@
+"""Datasets of the project, one folder per dataset."""

@@ -1,0 +1,1 @@
+"""Puppets: procedurally rendered talking heads with synthesised speech."""

@@ -1,0 +1,114 @@
+"""Building, resuming and reading a puppets dataset."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from asymtalker_jax.cli import data as data_cli
+from asymtalker_jax.inputs import source
+from data.puppets import build
+from data.puppets import clip as clip_lib
+from data.puppets import codec
+from data.puppets import puppets_dataset_builder as puppets
+
+pytest.importorskip('espeakng_loader')
+RECIPE = puppets.Recipe(clips_train=3, clips_test=1, frames=6, size=64,
+                        clips_per_identity=2)
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data') / 'puppets'
+  build.build(folder, RECIPE, workers=0)
+  return folder
+
+
+def test_clips_read_back_as_they_were_made(folder):
+  clips = source.open_clips(folder, 'train')
+  assert len(clips) == 3
+  made = clip_lib.make_clip(*RECIPE.seeds('train', 1), frames=6, size=64)
+  read = clips[1]
+  error = read.frames.astype(float) - made.frames
+  assert 10 * np.log10(255**2 / (error**2).mean()) > 35
+  np.testing.assert_allclose(read.waveform, made.waveform, atol=1e-4)
+  assert read.identity == made.identity
+  for name, track in made.tracks.items():
+    np.testing.assert_array_equal(read.tracks[name], track)
+
+
+def test_splits_share_no_identity_and_takes_share_one(folder):
+  train = [c.identity for c in source.open_clips(folder, 'train')]
+  test = [c.identity for c in source.open_clips(folder, 'test')]
+  assert train == [0, 0, 1] and not set(train) & set(test)
+
+
+def test_slices_are_lazy_and_clips_can_be_pickled(folder):
+  clips = source.open_clips(folder, 'train')[1:]
+  assert len(clips) == 2 and clips[-1].identity == 1
+  again = pickle.loads(pickle.dumps(clips))
+  np.testing.assert_array_equal(again[0].frames, clips[0].frames)
+  with pytest.raises(IndexError):
+    clips[2]  # pylint: disable=pointless-statement
+
+
+def test_a_build_goes_on_where_it_stopped(folder, monkeypatch):
+  shard = folder / build.shard_name('test', 0, 1)
+  content = shard.read_bytes()
+  shard.unlink()
+  made = []
+  make = puppets.make_example
+  monkeypatch.setattr(puppets, 'make_example', lambda *job: (
+      made.append(job[1:]), make(*job))[1])
+  build.build(folder, RECIPE, workers=0)
+  assert made == [('test', 0)] and len(shard.read_bytes()) == len(content)
+
+
+def test_another_recipe_or_a_foreign_folder_is_refused(folder, tmp_path):
+  with pytest.raises(ValueError, match='frames=6; expected frames=7'):
+    build.build(folder, puppets.Recipe(frames=7, clips_train=3, clips_test=1,
+                                       size=64, clips_per_identity=2), 0)
+  (tmp_path / 'thesis.txt').write_text('mine')
+  with pytest.raises(ValueError, match='thesis.txt'):
+    build.build(tmp_path, RECIPE, 0)
+
+
+def test_values_out_of_range_are_named():
+  with pytest.raises(ValueError, match='size=31'):
+    puppets.Recipe(size=31)
+  with pytest.raises(ValueError, match='clips_test=-1'):
+    puppets.Recipe(clips_test=-1)
+  with pytest.raises(ValueError, match="'dolls' is unknown.*puppets"):
+    data_cli.run_build('dolls', 'nowhere')
+  with pytest.raises(ValueError, match='workers=-1'):
+    data_cli.run_build('puppets', 'nowhere', workers=-1)
+
+
+def test_a_missing_folder_dataset_or_split_is_named(folder, tmp_path):
+  with pytest.raises(FileNotFoundError, match='does not exist'):
+    source.open_clips(tmp_path / 'none', 'train')
+  (tmp_path / 'stray.txt').write_text('x')
+  with pytest.raises(FileNotFoundError, match='stray.txt'):
+    source.open_clips(tmp_path, 'train')
+  with pytest.raises(ValueError, match=r"'valid'.*'test', 'train'"):
+    source.open_clips(folder, 'valid')
+
+
+def test_the_parent_of_a_dataset_opens_too(folder):
+  assert len(source.open_clips(folder.parent, 'test')) == 1
+
+
+def test_audio_of_another_rate_is_refused():
+  wave = np.zeros(640, np.float32)
+  assert source.decode_audio(codec.encode_audio(wave)).shape == (640,)
+  with pytest.raises(ValueError, match='16000 Hz mono'):
+    source.decode_audio(codec.encode_audio(np.zeros((640, 2), np.float32)))
+
+
+def test_tfds_can_prepare_the_dataset_without_tensorflow(tmp_path):
+  recipe = puppets.Recipe(clips_train=1, clips_test=1, frames=5, size=64)
+  builder = puppets.Puppets(recipe=recipe, data_dir=tmp_path,
+                            file_format='array_record')
+  builder.download_and_prepare()
+  assert source.open_clips(tmp_path / 'puppets', 'train')[0].frames.shape == (
+      5, 64, 64, 3)
