@@ -1,0 +1,1 @@
+"""Datasets, media decoding and the two kinds of batches."""

@@ -1,0 +1,266 @@
+"""Audio files as 16 kHz mono, and features in the windows the network reads.
+
+Files are read in blocks, so a long stereo recording at 48 kHz never exists as
+a whole in memory; what stays is 64 kB per second.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import os
+
+from absl import logging
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from asymtalker_jax.inputs import video
+
+SAMPLE_RATE_HZ = 16000
+FPS = 25
+MIN_SECONDS = 1 / FPS
+MAX_SECONDS = 6 * 3600
+LOW_RATE_HZ = 12000  # below this, consonants are missing from the recording
+QUIET_RMS = 1e-3  # -60 dB of full scale
+_BLOCK = 1 << 16
+_CODEC_FRAME = 4096  # samples; the longest frame of common codecs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recording:
+  """A decoded audio file.
+
+  Attributes:
+    waveform: [S] float32 in about [-1, 1], mono, 16 kHz.
+    seconds: exact length of the file at its own sample rate.
+  """
+
+  waveform: np.ndarray
+  seconds: float
+
+  @property
+  def frames(self) -> int:
+    """Video frames that the recording lasts, round(25 seconds)."""
+    return round(FPS * self.seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Blocks:
+  """An open audio file.
+
+  Attributes:
+    sample_rate_hz: of the file.
+    channels: of the file.
+    blocks: yields [n, channels] float32; may be read once.
+  """
+
+  sample_rate_hz: int
+  channels: int
+  blocks: Iterator[np.ndarray]
+
+
+def open_blocks(path: str | os.PathLike) -> Blocks:
+  """Opens an audio file, or the sound of a video, for reading in blocks.
+
+  Audio formats are read by libsndfile; everything else (m4a, mp4, webm, ...) by
+  FFmpeg inside PyAV, with the start of the container as time zero.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: empty, not media or without audio; while reading: truncated.
+  """
+  path = os.fspath(path)
+  try:
+    info = soundfile.info(path)
+  except soundfile.LibsndfileError:
+    return _open_container(path)  # Which also says what is wrong, if anything.
+  return Blocks(
+      sample_rate_hz=info.samplerate,
+      channels=info.channels,
+      blocks=_sound_blocks(path),
+  )
+
+
+def read_recording(path: str | os.PathLike) -> Recording:
+  """Decodes, mixes to mono and resamples a file to 16 kHz.
+
+  Args:
+    path: any audio or video file.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: empty, truncated or not media, no samples, NaN or infinite
+      samples, shorter than one video frame (40 ms) or longer than 6 hours.
+  """
+  path = os.fspath(path)
+  source = open_blocks(path)
+  rate = source.sample_rate_hz
+  resampler = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype='float32')
+  parts, samples = [], 0
+  for block in source.blocks:
+    if not np.isfinite(block).all():
+      raise ValueError(
+          f'{path}: NaN or infinite samples at {samples / rate:.2f} s or later;'
+          ' expected finite values in [-1, 1]'
+      )
+    samples += len(block)
+    if samples > MAX_SECONDS * rate:
+      raise ValueError(f'{path}: expected at most {MAX_SECONDS // 3600} hours')
+    parts.append(resampler.resample_chunk(block.mean(1)))
+  parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+  if samples < MIN_SECONDS * rate:
+    raise ValueError(
+        f'{path}: {samples} samples at {rate} Hz ({1000 * samples / rate:.0f}'
+        f' ms); expected at least {1000 * MIN_SECONDS:.0f} ms, one video frame'
+    )
+  waveform = np.concatenate(parts)
+  length = round(samples * SAMPLE_RATE_HZ / rate)
+  waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
+  _warn(path, waveform, rate)
+  return Recording(waveform=waveform, seconds=samples / rate)
+
+
+def load_waveform(path: str | os.PathLike) -> np.ndarray:
+  """Waveform [S] float32, mono, 16 kHz; see `read_recording`."""
+  return read_recording(path).waveform
+
+
+def window_features(
+    features: np.ndarray, start: int, frames: int, radius: int = 2
+) -> np.ndarray:
+  """Returns [frames, 2 radius + 1, L, A]: per frame its neighbourhood.
+
+  Args:
+    features: [N, L, A] at 25 Hz.
+    start: first frame of the window; may be outside [0, N).
+    frames: frames in the window.
+    radius: neighbours on each side; indices are clamped to [0, N - 1].
+  """
+  return features[window_index(start, frames, len(features), radius)]
+
+
+def window_index(
+    start: int, frames: int, total: int, radius: int = 2
+) -> np.ndarray:
+  """[frames, 2 radius + 1] indices into `total` frames, clamped."""
+  index = start + np.arange(frames)[:, None] + np.arange(-radius, radius + 1)
+  return np.clip(index, 0, total - 1)
+
+
+def _sound_blocks(path: str) -> Iterator[np.ndarray]:
+  """Blocks of a libsndfile format; raises ValueError when it is cut off."""
+  expected = _riff_frames(path)
+  read = 0
+  try:
+    with soundfile.SoundFile(path) as file:
+      rate = file.samplerate
+      while len(block := file.read(_BLOCK, 'float32', always_2d=True)):
+        read += len(block)
+        yield block
+  except soundfile.LibsndfileError as error:
+    raise ValueError(
+        f'{path}: damaged or truncated after {read} samples'
+        f' ({error.error_string})'
+    ) from error
+  if expected is not None and read < expected:
+    raise ValueError(
+        f'{path}: truncated after {read / rate:.2f} s of'
+        f' {expected / rate:.2f} s'
+    )
+
+
+def _riff_frames(path: str) -> int | None:
+  """Samples that a WAV header promises; libsndfile ignores a missing end.
+
+  None for other formats and for headers that leave the length open, as
+  streaming writers do (0 or 2^32 - 1 bytes).
+  """
+  with open(path, 'rb') as file:
+    if file.read(4) != b'RIFF' or file.seek(8) != 8 or file.read(4) != b'WAVE':
+      return None
+    align = 0
+    while len(head := file.read(8)) == 8:
+      size = int.from_bytes(head[4:], 'little')
+      if head[:4] == b'fmt ':
+        align = int.from_bytes(file.read(16)[12:14], 'little')
+        file.seek(size - 16, os.SEEK_CUR)
+      elif head[:4] == b'data':
+        is_open = size == 0 or size >= 0xFFFFFFFF - 0xFF
+        return None if is_open or not align else size // align
+      else:
+        file.seek(size + size % 2, os.SEEK_CUR)
+  return None
+
+
+def _open_container(path: str) -> Blocks:
+  """Audio stream of a media container."""
+  with video.open_container(path) as container:
+    if not container.streams.audio:
+      raise ValueError(f'{path}: no audio in this file')
+    stream = container.streams.audio[0]
+    rate, channels = stream.rate, stream.channels
+  return Blocks(
+      sample_rate_hz=rate,
+      channels=channels,
+      blocks=_container_blocks(path, rate),
+  )
+
+
+def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
+  """Blocks of a container from its time zero, as long as the header says."""
+  with video.open_container(path) as container:
+    stream = container.streams.audio[0]
+    seconds = float((stream.duration or 0) * (stream.time_base or 0))
+    seconds += float((stream.start_time or 0) * (stream.time_base or 0))
+    declared = round((seconds - video.start_time_s(container)) * rate)
+    count = 0
+    try:
+      for block in _decoded(container, stream, rate):
+        # The last AAC frame is padded; the header says by how much.
+        if 0 < count + len(block) - declared <= _CODEC_FRAME:
+          block = block[: max(0, declared - count)]
+        count += len(block)
+        if len(block):
+          yield block
+    except av.FFmpegError as error:
+      raise ValueError(
+          f'{path}: damaged or truncated after {count / rate:.2f} s'
+      ) from error
+    if declared - count > video.MISSING_TAIL_S * rate:
+      raise ValueError(
+          f'{path}: truncated after {count / rate:.2f} s of'
+          f' {declared / rate:.2f} s'
+      )
+
+
+def _decoded(container, stream, rate: int) -> Iterator[np.ndarray]:
+  """[n, channels] float32 as decoded, after silence up to a late start."""
+  planar = av.AudioResampler(
+      format='fltp', layout=stream.layout.name, rate=rate
+  )
+  started = False
+  for decoded in container.decode(stream):
+    if not started:
+      started = True
+      start = (decoded.time or 0.0) - video.start_time_s(container)
+      if start > 0:
+        yield np.zeros((round(start * rate), stream.channels), np.float32)
+    for frame in planar.resample(decoded):
+      yield frame.to_ndarray().T
+
+
+def _warn(path: str, waveform: np.ndarray, rate: int) -> None:
+  """Warns where a valid file will not drive a mouth well."""
+  if rate < LOW_RATE_HZ:
+    logging.warning(
+        '%s: sampled at %d Hz; lip movements will suffer below %d Hz',
+        path, rate, LOW_RATE_HZ,
+    )
+  loudness = float(np.sqrt(np.mean(np.square(waveform))))
+  if not loudness:
+    logging.warning('%s: silence; the mouth will hardly move', path)
+  elif loudness < QUIET_RMS:
+    logging.warning(
+        '%s: very quiet (%.0f dB of full scale); lip movements will suffer',
+        path, 20 * np.log10(loudness),
+    )

@@ -1,0 +1,1 @@
+"""Mesh axes and the rules that place arrays on them."""

@@ -1,0 +1,133 @@
+"""Where arrays live on the mesh: one rule for state, one for batches.
+
+The rule is a function of a leaf's shape alone. Adam's moments and the EMA have
+the shapes of the parameters, so they land where the parameters are without
+being mentioned.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+
+from asymtalker_jax.parallel import mesh as mesh_lib
+
+# Leaves of fewer elements are replicated: gathering them costs more latency
+# than their memory is worth.
+MIN_SIZE = 2**14
+
+
+def fsdp_spec(
+    shape: tuple[int, ...], fsdp: int, min_size: int = MIN_SIZE
+) -> PartitionSpec:
+  """Returns the spec of one leaf: its largest divisible axis over 'fsdp'.
+
+  Args:
+    shape: of the leaf.
+    fsdp: size of the mesh axis.
+    min_size: leaves with fewer elements are replicated.
+  """
+  if fsdp == 1 or math.prod(shape) < min_size:
+    return PartitionSpec()
+  divisible = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+  if not divisible:
+    return PartitionSpec()
+  # The last of equally large axes: outputs, so that a matmul needs no sum.
+  axis = max(divisible, key=lambda a: (shape[a], a))
+  return PartitionSpec(*([None] * axis), mesh_lib.FSDP)
+
+
+def fsdp_sharding(
+    tree: Any, mesh: jax.sharding.Mesh, min_size: int = MIN_SIZE
+) -> Any:
+  """Returns a tree of NamedSharding for a tree of arrays or shapes.
+
+  Args:
+    tree: leaves with `.shape`: parameters, optimiser state, a whole state.
+    mesh: of `mesh.make_mesh`.
+    min_size: leaves with fewer elements are replicated.
+  """
+  fsdp = mesh.shape[mesh_lib.FSDP]
+  return jax.tree.map(
+      lambda x: NamedSharding(mesh, fsdp_spec(x.shape, fsdp, min_size)), tree
+  )
+
+
+def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Returns the sharding that keeps a whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """Returns the sharding of a batch: leading axis over data x fsdp."""
+  return NamedSharding(mesh, PartitionSpec((mesh_lib.DATA, mesh_lib.FSDP)))
+
+
+def check_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> None:
+  """Raises ValueError unless the mesh divides the global batch size."""
+  data, fsdp = mesh.shape[mesh_lib.DATA], mesh.shape[mesh_lib.FSDP]
+  if batch_size < 1 or batch_size % (data * fsdp):
+    raise ValueError(
+        f'batch_size={batch_size} must be a positive multiple of'
+        f' {data * fsdp} (mesh data={data} x fsdp={fsdp})'
+    )
+
+
+def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns the global device batch of this process's host rows.
+
+  Args:
+    batch: tree of numpy arrays [b, ...]; b = global batch / processes.
+    mesh: of `mesh.make_mesh`.
+
+  Raises:
+    ValueError: the mesh does not divide the global batch.
+  """
+  target = batch_sharding(mesh)
+  leaves = jax.tree.leaves(batch)
+  if leaves:
+    check_batch_size(leaves[0].shape[0] * jax.process_count(), mesh)
+  if jax.process_count() == 1:
+    return jax.device_put(batch, target)
+  return jax.tree.map(
+      lambda x: jax.make_array_from_process_local_data(target, np.asarray(x)),
+      batch,
+  )
+
+
+def constrain(
+    x: jax.Array,
+    *axes: str | tuple[str, ...] | None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> jax.Array:
+  """Returns x with its layout pinned; x itself where no mesh is set.
+
+  Args:
+    x: array inside a jitted function.
+    *axes: for each leading axis of x a mesh axis, a tuple of them, or None.
+    mesh: the mesh; the one of `jax.set_mesh` when None.
+
+  Raises:
+    ValueError: an axis that meshes do not have, or more axes than x has.
+  """
+  named = [a for axis in axes for a in _names(axis)]
+  unknown = [name for name in named if name not in mesh_lib.AXES]
+  if unknown or len(set(named)) != len(named) or len(axes) > x.ndim:
+    raise ValueError(
+        f'cannot constrain an array of shape {x.shape} to {axes}: each axis is'
+        f' used once and is one of {mesh_lib.AXES}'
+    )
+  spec = PartitionSpec(*axes)
+  if mesh is not None:
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+  if jax.sharding.get_abstract_mesh().empty:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec)
+
+
+def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  if axis is None:
+    return ()
+  return (axis,) if isinstance(axis, str) else tuple(axis)

@@ -1,0 +1,138 @@
+"""Everything that a training step changes, as plain dataclasses of arrays."""
+
+import dataclasses
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from asymtalker_jax.parallel import sharding
+from asymtalker_jax.types import Params
+
+Rule = Callable[[Any, jax.sharding.Mesh], Any]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+  """State of a loop that trains one network (VAE, teacher, reader).
+
+  Attributes:
+    step: [] int32, steps taken.
+    params: what is trained.
+    opt_state: of the optimiser of `params`.
+    ema: moving average of `params`, or None where none is kept.
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: optax.OptState
+  ema: Params | None
+
+  @classmethod
+  def create(
+      cls,
+      params: Params,
+      tx: optax.GradientTransformation,
+      *,
+      ema: bool = True,
+  ) -> 'TrainState':
+    """Returns the state at step 0; the average starts at the parameters."""
+    return cls(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=tx.init(params),
+        ema=copy(params) if ema else None,
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentState:
+  """State of the distillation; the frozen teacher is not part of it.
+
+  Attributes:
+    step: [] int32, steps taken (critic steps; generator steps are a subset).
+    student: parameters of the few-step generator.
+    ema: moving average of `student`, or None.
+    critic: parameters of the fake score.
+    student_opt: optimiser state of `student`.
+    critic_opt: optimiser state of `critic`.
+  """
+
+  step: jax.Array
+  student: Params
+  ema: Params | None
+  critic: Params
+  student_opt: optax.OptState
+  critic_opt: optax.OptState
+
+  @classmethod
+  def create(
+      cls,
+      teacher: Params,
+      student_tx: optax.GradientTransformation,
+      critic_tx: optax.GradientTransformation,
+      *,
+      ema: bool = True,
+  ) -> 'StudentState':
+    """Returns the state at step 0: student and critic start as the teacher."""
+    return cls(
+        step=jnp.zeros((), jnp.int32),
+        student=copy(teacher),
+        ema=copy(teacher) if ema else None,
+        critic=copy(teacher),
+        student_opt=student_tx.init(teacher),
+        critic_opt=critic_tx.init(teacher),
+    )
+
+
+def copy(tree: Any) -> Any:
+  """Returns a tree with buffers of its own, so that it can be donated."""
+  return jax.tree.map(jnp.copy, tree)
+
+
+def create_sharded(
+    init_fn: Callable[..., Any],
+    mesh: jax.sharding.Mesh,
+    rule: Rule = sharding.fsdp_sharding,
+    args: tuple[Any, ...] = (),
+) -> Any:
+  """Returns `init_fn(*args)`, every leaf created once and already sharded.
+
+  The optimiser's init has to be part of `init_fn`: on its own,
+  `jit(tx.init)` without out_shardings leaves Adam's state on one device.
+
+  Args:
+    init_fn: builds a whole state, for example
+      `lambda key: TrainState.create(networks.init(key)['dit'], tx)`.
+    mesh: of `parallel.mesh.make_mesh`.
+    rule: tree of shapes, mesh -> tree of shardings.
+    args: arguments of `init_fn`. Large arrays (a teacher's parameters) belong
+      here, not in a closure, where they would become constants of the program.
+  """
+  with jax.set_mesh(mesh):
+    shardings = rule(jax.eval_shape(init_fn, *args), mesh)
+    return jax.jit(init_fn, out_shardings=shardings)(*args)
+
+
+def abstract_sharded(
+    init_fn: Callable[..., Any],
+    mesh: jax.sharding.Mesh,
+    rule: Rule = sharding.fsdp_sharding,
+    args: tuple[Any, ...] = (),
+) -> Any:
+  """Returns what `create_sharded` would, as ShapeDtypeStructs: no memory."""
+  with jax.set_mesh(mesh):
+    shapes = jax.eval_shape(init_fn, *args)
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes,
+      rule(shapes, mesh),
+  )
+
+
+def parameter_count(tree: Any) -> int:
+  """Returns the number of elements in a tree of arrays or shapes."""
+  return sum(x.size for x in jax.tree.leaves(tree))

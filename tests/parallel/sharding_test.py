@@ -1,0 +1,62 @@
+"""The sharding rule on shapes, and constrain on one device."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+
+from asymtalker_jax.parallel import mesh as mesh_lib
+from asymtalker_jax.parallel import sharding
+
+
+@pytest.mark.parametrize(
+    'shape, spec',
+    [
+        ((30, 1536, 8960), P(None, None, 'fsdp')),
+        ((30, 8960, 1536), P(None, 'fsdp')),
+        ((30, 1536, 1536), P(None, None, 'fsdp')),  # the output of a matmul
+        ((64, 1001, 1001), P('fsdp')),  # the only divisible one
+        ((1001, 1001), P()),  # none divisible
+        ((128, 8), P()),  # too small
+        ((), P()),
+    ],
+)
+def test_largest_divisible_axis_is_sharded(shape, spec):
+  assert sharding.fsdp_spec(shape, 8) == spec
+
+
+def test_one_device_shards_nothing():
+  assert sharding.fsdp_spec((1024, 1024), 1) == P()
+
+
+def test_min_size_decides_what_is_small():
+  assert sharding.fsdp_spec((128, 8), 8, min_size=0) == P('fsdp')
+
+
+def test_batch_that_the_mesh_does_not_divide_is_refused():
+  mesh = jax.sharding.AbstractMesh((2, 4, 1), mesh_lib.AXES)
+  sharding.check_batch_size(16, mesh)
+  with pytest.raises(ValueError, match='batch_size=12 .* multiple of 8'):
+    sharding.check_batch_size(12, mesh)
+
+
+def test_put_batch_keeps_values():
+  mesh = mesh_lib.make_mesh(devices=jax.devices()[:1])
+  batch = {'x': np.arange(6.0).reshape(3, 2)}
+  placed = sharding.put_batch(batch, mesh)
+  np.testing.assert_array_equal(placed['x'], batch['x'])
+
+
+@pytest.mark.parametrize(
+    'axes',
+    [('batch',), ('data', 'data'), (None, None, 'seq'), (('data', 'x'),)],
+)
+def test_constrain_refuses_unknown_repeated_and_surplus_axes(axes):
+  with pytest.raises(ValueError, match='cannot constrain'):
+    sharding.constrain(jnp.zeros((2, 2)), *axes)
+
+
+def test_constrain_without_a_mesh_is_the_identity():
+  x = jnp.zeros((2, 2))
+  assert sharding.constrain(x, 'data', None) is x

@@ -1,0 +1,232 @@
+"""The loop on a toy: resume, stops, errors; run as a program it is the toy."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from asymtalker_jax.inputs import loader
+from asymtalker_jax.train import loop
+from asymtalker_jax.train import metrics as metrics_lib
+from asymtalker_jax.train import optimizer
+from asymtalker_jax.train import state as state_lib
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = dict(
+    seed=0, steps=6, max_minutes=0.0, batch_size=4, log_every=2,
+    save_every_minutes=10.0, eval_every=0,
+)
+TX, _ = optimizer.build(dict(lr=1e-2, clip_norm=1.0))
+
+
+class Noisy(grain.transforms.RandomMap):
+  """Number -> vector with noise of the loader's own generator."""
+
+  def random_map(self, element, rng):
+    return {'x': (rng.normal(size=8) + element).astype(np.float32)}
+
+
+def init(key):
+  params = {'kernel': jax.random.normal(key, (8, 8))}
+  return state_lib.TrainState.create(params, TX)
+
+
+def step(state, batch, key):
+  """Depends on the state, the batch and the key, all chaotically."""
+  def loss(params):
+    noise = jax.random.normal(key, batch['x'].shape)
+    return jnp.mean((jnp.tanh(batch['x'] @ params['kernel']) - noise) ** 2)
+
+  value, grads = jax.value_and_grad(loss)(state.params)
+  updates, opt_state = TX.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return state_lib.TrainState(
+      step=state.step + 1, params=params, opt_state=opt_state,
+      ema=optimizer.ema_update(state.ema, params, 0.9, state.step),
+  ), {'loss': value}
+
+
+def run(workdir, step_fn=step, **changes):
+  on_eval, pick = changes.pop('on_eval', None), changes.pop('pick', None)
+  config = CONFIG | changes
+  batches = loader.batches(
+      list(range(10)), Noisy(), config['batch_size'], 0, threads=1
+  )
+  return loop.train(
+      config, str(workdir), init, step_fn, batches, on_eval=on_eval, pick=pick,
+      init_args=(jax.random.key(1),),
+  )
+
+
+def assert_equal(a, b):
+  jax.tree.map(
+      lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)),
+      a, b,
+  )
+
+
+def losses(workdir):
+  lines = metrics_lib.read(str(workdir))
+  return {line['step']: line['loss'] for line in lines}
+
+
+def test_run_in_two_pieces_is_bit_identical_to_one(tmp_path):
+  whole = run(tmp_path / 'whole')
+  run(tmp_path / 'pieces', steps=3)
+  pieces = run(tmp_path / 'pieces')
+  assert_equal(whole.state, pieces.state)
+  assert pieces.step == 6 and pieces.stopped == 'steps'
+  assert losses(tmp_path / 'whole')[6] == losses(tmp_path / 'pieces')[6]
+
+
+def test_finished_run_is_not_trained_again(tmp_path):
+  first = run(tmp_path)
+  assert_equal(first.state, run(tmp_path).state)
+
+
+def test_sigterm_saves_and_stops(tmp_path):
+  def on_eval(state, number, writer):
+    if number == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  stopped = run(tmp_path, eval_every=2, on_eval=on_eval)
+  assert (stopped.step, stopped.stopped) == (4, 'sigterm')
+  resumed = run(tmp_path, eval_every=2)
+  assert resumed.step == 6
+
+
+def test_time_budget_counts_over_resumes(tmp_path):
+  def on_eval(state, number, writer):
+    time.sleep(0.3)
+
+  budget = dict(max_minutes=0.01, steps=10**6, eval_every=1, on_eval=on_eval)
+  first = run(tmp_path, **budget)
+  assert first.stopped == 'time' and first.step > 0
+  # The budget was spent by the first piece.
+  second = run(tmp_path, **budget)
+  assert (second.step, second.stopped) == (first.step, 'time')
+
+
+def test_value_that_is_not_finite_stops_and_is_not_saved(tmp_path):
+  def bad(state, batch, key):
+    state, scalars = step(state, batch, key)
+    scalars['loss'] = jnp.where(state.step >= 5, jnp.nan, scalars['loss'])
+    return state, scalars
+
+  run(tmp_path, bad, steps=3)
+  with pytest.raises(FloatingPointError, match='step 5: loss=nan'):
+    run(tmp_path, bad)
+  folder = tmp_path / 'checkpoints'
+  assert [p.name for p in folder.iterdir()] == ['3']
+
+
+def test_saves_are_due_by_the_clock(tmp_path):
+  run(tmp_path, save_every_minutes=1e-9)
+  names = sorted(p.name for p in (tmp_path / 'checkpoints').iterdir())
+  assert names == ['5', '6']
+
+
+def test_several_programs_run_in_order_with_keys_of_their_own(tmp_path):
+  def first(state, batch, key):
+    return state, {'a': jax.random.uniform(key), 'x': batch['x'][0, 0]}
+
+  def second(state, batch, key):
+    state, scalars = step(state, batch, key)
+    return state, {'b': jax.random.uniform(key), 'y': batch['x'][0, 0]}
+
+  run(
+      tmp_path, {'first': first, 'second': second}, log_every=1,
+      pick=lambda n: ('first', 'second') if n % 2 == 0 else 'second',
+  )
+  lines = metrics_lib.read(str(tmp_path))
+  assert ['a' in line for line in lines] == [True, False] * 3
+  assert all('b' in line for line in lines)
+  assert lines[0]['a'] != lines[0]['b'] and lines[0]['x'] != lines[0]['y']
+
+
+def test_step_that_does_not_count_is_an_error(tmp_path):
+  with pytest.raises(RuntimeError, match='state.step is 0'):
+    run(tmp_path, lambda s, b, k: (s, {}))
+
+
+def test_frozen_arrays_reach_the_step(tmp_path):
+  def frozen_step(state, batch, key, frozen):
+    state, _ = step(state, batch, key)
+    return state, {'loss': frozen['teacher']}
+
+  batches = loader.batches([1, 2], Noisy(), 4, 0, threads=0)
+  loop.train(
+      CONFIG, str(tmp_path), init, frozen_step, batches,
+      init_args=(jax.random.key(1),), frozen={'teacher': jnp.array(7.0)},
+  )
+  assert losses(tmp_path) == {2: 7.0, 4: 7.0, 6: 7.0}
+
+
+def test_evaluation_at_the_end_happens_once(tmp_path):
+  seen = []
+
+  def on_eval(state, number, writer):
+    seen.append(number)
+    return {'eval/x': 1.0}
+
+  run(tmp_path, eval_every=4, on_eval=on_eval)
+  run(tmp_path / 'even', eval_every=3, on_eval=on_eval)
+  assert seen == [4, 6, 3, 6]
+
+
+def test_bad_configs_are_refused(tmp_path):
+  with pytest.raises(ValueError, match="lacks .*'steps'"):
+    loop.train({}, str(tmp_path), init, step, None)
+  run(tmp_path)
+  with pytest.raises(ValueError, match='batch_size: 4 in the checkpoint, 8'):
+    run(tmp_path, batch_size=8)
+
+
+def test_killed_at_any_moment_it_continues_bit_identically(tmp_path):
+  changes = dict(steps=30, save_every_minutes=1e-9, log_every=1)
+  whole = run(tmp_path / 'whole', **changes)
+  killed = tmp_path / 'killed'
+  for progress in (3, 15):
+    child = start(killed, changes)
+    wait_for_step(child, killed, progress)
+    child.kill()
+    child.wait()
+  resumed = run(killed, **changes)
+  assert_equal(whole.state, resumed.state)
+  assert losses(tmp_path / 'whole') == losses(killed)
+
+
+def start(workdir, changes):
+  """Starts this file as a program."""
+  env = dict(os.environ, PYTHONPATH=str(ROOT), JAX_PLATFORMS='cpu')
+  return subprocess.Popen(
+      [sys.executable, __file__, str(workdir), json.dumps(changes)], env=env,
+      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+  )
+
+
+def wait_for_step(child, workdir, number):
+  """Returns when the child has written the metrics of a step."""
+  path, deadline = workdir / metrics_lib.FILE, time.monotonic() + 60
+  while time.monotonic() < deadline:
+    assert child.poll() is None, 'the run ended before it was killed'
+    text = path.read_text() if path.exists() else ''
+    if any(int(n) >= number for n in re.findall(r'"step": (\d+)', text)):
+      return
+    time.sleep(0.01)
+  raise AssertionError(f'no step {number} within 60 s')
+
+
+if __name__ == '__main__':
+  run(pathlib.Path(sys.argv[1]), **json.loads(sys.argv[2]))
