@@ -1,0 +1,100 @@
+"""Named sizes: what they are and that they fit together."""
+
+import ast
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from asymtalker_jax.models import variants
+from tests import golden_file
+
+
+def count(tree):
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def published(name, unused=()):
+  """Parameters of a released checkpoint without those it never reads."""
+  path = golden_file.FOLDER / 'keys' / f'{name}.txt'
+  lines = path.read_text().splitlines()
+  pairs = [line.split('\t') for line in lines if not line.startswith('#')]
+  return sum(
+      int(np.prod(ast.literal_eval(shape)))
+      for key, shape in pairs
+      if not key.startswith(unused)
+  )
+
+
+def test_pro_has_the_parameters_of_the_released_networks():
+  networks = variants.build(variants.values_of('pro'))
+  shapes = jax.eval_shape(networks.init, jax.random.key(0))
+  unused = ('text_embedding.', 'audio_emb.')
+  assert count(shapes['dit']) == published('flashhead_pro_dit', unused)
+  unused = ('masked_spec_embed',)
+  assert count(shapes['audio']) == published('wav2vec2_base_960h', unused)
+  # The latent statistics are parameters here and code there.
+  statistics = 2 * networks.chunk.latent_channels
+  wan = published('wan2.1_vae_original')
+  assert count(shapes['vae']) == wan + statistics
+
+
+def test_lite_has_the_parameters_of_the_released_networks():
+  networks = variants.build(variants.values_of('lite'))
+  shapes = jax.eval_shape(networks.init, jax.random.key(0))
+  unused = ('text_embedding.', 'audio_emb.')
+  assert count(shapes['dit']) == published('flashhead_lite_dit', unused)
+  assert count(shapes['vae']) == published('ltx_0.9.0_vae_original')
+
+
+def test_lite_has_the_geometry_of_the_method():
+  networks = variants.build(variants.values_of('lite'))
+  chunk, vae = networks.chunk, networks.vae.config
+  assert chunk.latent_shape == (5, 16, 16, 128)
+  assert (chunk.continuity_frames, chunk.new_frames) == (9, 24)
+  assert chunk.temporal_stride == vae.temporal_stride
+  assert chunk.spatial_stride == vae.spatial_stride
+
+
+def test_pro_has_the_geometry_of_the_method():
+  chunk = variants.build(variants.values_of('pro')).chunk
+  assert chunk.latent_shape == (9, 64, 64, 16)
+  assert (chunk.continuity_frames, chunk.new_frames) == (5, 28)
+
+
+@pytest.mark.parametrize('name', sorted(variants.VARIANTS))
+def test_networks_survive_json(name):
+  values = variants.values_of(name)
+  again = variants.build(json.loads(json.dumps(values)))
+  assert again == variants.build(values)
+  assert hash(again) == hash(variants.build(values))
+
+
+def test_audio_encoders_have_one_interface():
+  features = {}
+  small = dict(
+      width=8, depth=2, heads=2, ffn=16, conv_channels=(4,) * 7,
+      position_kernel=4, position_groups=2,
+  )
+  for audio in ({'kind': 'log_mel'}, {'kind': 'wav2vec2', **small}):
+    values = variants.values_of('micro') | {'audio': audio}
+    networks = variants.build(values)
+    noise = np.random.default_rng(0).normal(size=3 * 640)
+    waveform = networks.prepare_waveform(noise)
+    assert waveform.shape == noise.shape
+
+    def encode(key, networks=networks, waveform=waveform):
+      params = networks.audio.init(key)
+      return networks.encode_audio(params, waveform, 3)
+
+    found = jax.eval_shape(encode, jax.random.key(0))
+    assert found.dtype == np.float32
+    features[audio['kind']] = found.shape
+  assert features == {'log_mel': (3, 4, 40), 'wav2vec2': (3, 2, 8)}
+
+
+def test_an_unknown_kind_names_the_choices():
+  values = variants.values_of('micro') | {'audio': {'kind': 'whisper'}}
+  with pytest.raises(ValueError, match="'log_mel', 'wav2vec2'"):
+    variants.build(values)
