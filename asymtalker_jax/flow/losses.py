@@ -54,7 +54,10 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def velocity_mse(
-    v: jax.Array, target: jax.Array, clean_mask: jax.Array
+    v: jax.Array,
+    target: jax.Array,
+    clean_mask: jax.Array,
+    weight: jax.Array | None = None,
 ) -> jax.Array:
   """Squared error of the velocity over noised slots only, [B].
 
@@ -62,5 +65,29 @@ def velocity_mse(
     v: [B, T, H, W, C] prediction.
     target: [B, T, H, W, C] noise - x0.
     clean_mask: [B, T] 1 on continuity slots, which carry no noise.
+    weight: [B, T, H, W, 1] of each latent cell, see `motion_weight`.
   """
-  return masked_mean(jnp.square(v - target), 1.0 - clean_mask)
+  error = jnp.square(v - target)
+  if weight is not None:
+    error = error * weight
+  return masked_mean(error, 1.0 - clean_mask)
+
+
+def motion_weight(latents: jax.Array, strength: float) -> jax.Array:
+  """Weight of each latent cell [B, T, H, W, 1], larger where the clip moves.
+
+  1 + strength * d / mean(d), divided by its mean, where d is the distance of a
+  cell from its mean over time. A portrait is mostly background; this is what
+  keeps a mouth of a few cells from being lost in the mean. Slot 0 has
+  statistics of its own and does not count in the means over time.
+
+  Args:
+    latents: [B, T, H, W, C] ground truth.
+    strength: 0 gives weight 1 everywhere.
+  """
+  change = jnp.abs(latents - latents[:, 1:].mean(1, keepdims=True))
+  change = change[:, 1:].mean((1, -1), keepdims=True)
+  axes = (1, 2, 3, 4)
+  weight = 1.0 + strength * change / (change.mean(axes, keepdims=True) + 1e-6)
+  weight = weight / weight.mean(axes, keepdims=True)
+  return jnp.broadcast_to(weight, (*latents.shape[:-1], 1))

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import librosa
 import numpy as np
 
+from asymtalker_jax import types
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogMelConfig:
@@ -101,3 +103,26 @@ def _typical(floor: float) -> tuple[float, float]:
   """Midpoint and half range of log power between the floor and loud speech."""
   low, high = np.log10(floor), 0.5
   return (low + high) / 2, (high - low) / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class LogMelEncoder:
+  """The audio encoder of a variant; same interface as `Wav2Vec2Encoder`."""
+
+  config: LogMelConfig
+
+  def init(self, key: jax.Array) -> types.Params:
+    """No parameters."""
+    del key
+    return {}
+
+  def prepare_waveform(self, waveform: np.ndarray) -> np.ndarray:
+    """See `normalise_loudness`."""
+    return normalise_loudness(waveform)
+
+  def encode(
+      self, params: types.Params, waveform: jax.Array, frames: int
+  ) -> jax.Array:
+    """See `encode`."""
+    del params
+    return encode(self.config, waveform, frames)

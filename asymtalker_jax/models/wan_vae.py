@@ -5,10 +5,8 @@ the next s_t frames, and nothing looks ahead: encode(v[:5]) == encode(v)[:2].
 The reference (Wan2.1 `vae.py`) reaches this by encoding chunks with cached
 frames; here the whole sequence goes through at once, with the same result.
 
-A 3-D convolution runs as one 2-D convolution over the frames, with an output
-per temporal tap, whose outputs are added with a shift in time ("overlap-add",
-4-7x faster than a 3-D convolution on CPU). What the last frames would add to
-coming ones is the whole state of a stream: see `Tails` and `decode_step`.
+What the last frames add to coming ones in each convolution is the whole state
+of a stream: see `causal_conv.Tails` and `decode_step`.
 """
 
 import dataclasses
@@ -18,6 +16,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from asymtalker_jax.models.causal_conv import CausalConv
+from asymtalker_jax.models.causal_conv import FrameConv
+from asymtalker_jax.models.causal_conv import Tails
 from asymtalker_jax.models.embeddings import patchify
 from asymtalker_jax.models.embeddings import unpatchify
 
@@ -93,99 +94,6 @@ class WanVaeConfig:
           f'video of {height}x{width} pixels: expected multiples of '
           f'{self.spatial_stride}'
       )
-
-
-class Tails:
-  """What past frames still add to coming ones, per causal convolution.
-
-  The state of a stream while one segment of it passes through the modules:
-  each takes the tail that the previous segment left under its path, and leaves
-  its own. Lives inside one trace; `left` is the pytree that goes out.
-  """
-
-  def __init__(self, taken: dict[str, Array] | None = None):
-    self.begins = taken is None  # The segment is the first of its stream.
-    self._taken = taken
-    self.left: dict[str, Array] = {}
-
-  def overlap_add(self, path: str, sums: Array, frames: int) -> Array:
-    """Adds the old tail to `sums` and cuts the new one off.
-
-    Args:
-      path: whose tail.
-      sums: [B, frames + n, H, W, C] contributions of this segment to its own
-        and to the n coming frames.
-      frames: of the segment.
-
-    Returns:
-      [B, frames, H, W, C].
-    """
-    if not self.begins:
-      tail = self._taken[path]
-      sums = sums.at[:, : tail.shape[1]].add(tail)
-    self.left[path] = sums[:, frames:]
-    return sums[:, :frames]
-
-
-def _convolve_frames(x: Array, kernel: Array, stride: int, padding) -> Array:
-  """2-D convolution of each frame: [B, T, H, W, I] with [h, w, I, O]."""
-  y = jax.lax.conv_general_dilated(
-      x.reshape(-1, *x.shape[2:]),
-      kernel,
-      (stride, stride),
-      padding,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  return y.reshape(*x.shape[:2], *y.shape[1:])
-
-
-class CausalConv(nn.Module):
-  """3-D convolution of stride 1; frames see themselves and earlier ones.
-
-  Zero frames stand before the first one, zero pixels around each frame.
-  """
-
-  channels: int
-  kernel_t: int = 3
-  kernel_s: int = 3
-  dtype: str = 'float32'
-
-  @nn.compact
-  def __call__(self, x: Array, tails: Tails) -> Array:
-    taps, side, frames = self.kernel_t, self.kernel_s, x.shape[1]
-    shape = (taps, side, side, x.shape[-1], self.channels)
-    kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.channels,))
-    # [t, h, w, I, O] -> [h, w, I, t O]: all taps in one 2-D convolution.
-    kernel = jnp.moveaxis(kernel, 0, 3).reshape(*shape[1:4], -1)
-    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = _convolve_frames(x, kernel, 1, 'SAME')
-    # The last tap is the frame itself, the one before acts one frame later.
-    sums = sum(
-        jnp.pad(tap, ((0, 0), (delay, taps - 1 - delay)) + ((0, 0),) * 3)
-        for delay, tap in enumerate(reversed(jnp.split(y, taps, axis=-1)))
-    )
-    y = tails.overlap_add('/'.join(self.path), sums, frames)
-    return y + bias.astype(self.dtype)
-
-
-class FrameConv(nn.Module):
-  """3x3 convolution of each frame by itself."""
-
-  channels: int
-  stride: int = 1
-  dtype: str = 'float32'
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    shape = (3, 3, x.shape[-1], self.channels)
-    kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.channels,))
-    # With stride 2 Wan pads the far sides only.
-    padding = 'SAME' if self.stride == 1 else ((0, 1), (0, 1))
-    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = _convolve_frames(x, kernel, self.stride, padding)
-    return y + bias.astype(self.dtype)
 
 
 class ChannelNorm(nn.Module):

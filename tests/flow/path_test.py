@@ -80,3 +80,12 @@ def test_masked_slots_do_not_reach_the_loss():
 def test_unknown_weighting_names_the_choices():
   with pytest.raises(ValueError, match="'cosine'.*bell.*uniform"):
     losses.loss_weight(np.zeros(1), 'cosine', 5.0)
+
+
+def test_motion_weight_has_mean_one_and_grows_where_the_clip_moves():
+  latents = np.zeros((1, 5, 2, 2, 3), np.float32)
+  latents[:, ::2, 0, 0] = 1.0
+  weight = np.asarray(losses.motion_weight(latents, 2.0))
+  assert weight.mean() == pytest.approx(1.0)
+  assert weight[0, 0, 0, 0] > 2 * weight[0, 0, 1, 1]
+  np.testing.assert_allclose(losses.motion_weight(latents, 0.0), 1.0)

@@ -1,0 +1,1 @@
+"""Evaluation: metrics over frames, accumulated video by video."""

@@ -1,0 +1,198 @@
+"""Reports: JSON, Markdown table, plots and contact sheets as files.
+
+Every file is written to a temporary name in its folder and renamed.
+"""
+
+from collections.abc import Sequence
+import io
+import json
+import math
+import os
+import pathlib
+
+from matplotlib import figure as mpl_figure
+import numpy as np
+from PIL import Image
+
+# Figure -> (meaning, unit, what issue A asks of a student).
+ROWS = {
+    'lip_sync': ('lip-sync correlation at lag 0', '', '>= 0.8'),
+    'best_lag': ('best lag', 'frames', '0 +- 1'),
+    'lip_sync_at_best_lag': ('lip-sync correlation at best lag', '', ''),
+    'lip_sync_worst_clip': ('lip-sync of the worst clip', '', ''),
+    'identity': ('identity similarity to the reference', '', ''),
+    'identity_relative': ('the same, relative to ground truth', '', '>= 0.9'),
+    'motion_amplitude': ('head motion / ground truth', '', '0.7 .. 1.3'),
+    'frame_energy': ('frame difference / ground truth', '', ''),
+    'psnr_still': ('PSNR where nothing moves', 'dB', '>= 27'),
+    'still_share': ('share of pixels that do not move', '', ''),
+    'psnr': ('PSNR, whole frame', 'dB', ''),
+    'ssim': ('SSIM', '', ''),
+    'lab_shift': ('mean colour shift', 'Lab', ''),
+    'blinks_per_min': ('blinks', '1/min', ''),
+    'frechet': ('Frechet distance, reader features', '', ''),
+    'kid': ('KID, reader features', '', ''),
+    'frames_per_s': ('speed', 'frames/s', '>= 25'),
+    'first_frame_s': ('latency of the first frame', 's', ''),
+    'peak_rss_mb': ('peak memory', 'MB', ''),
+}
+LONG_ROWS = {
+    'frames': ('frames', '', ''),
+    'identity_first': ('identity similarity, first window', '', ''),
+    'identity_last': ('identity similarity, last window', '', ''),
+    'identity_change': ('relative change', '', 'within 0.03'),
+    'identity_slope_per_min': ('slope of identity similarity', '1/min', ''),
+    'identity_slope_interval': ('95 % half width of the slope', '1/min', ''),
+    'lab_shift_last': ('colour shift, last against first window', 'Lab', '< 2'),
+    'motion_last_over_first': ('head motion, last / first window', '', ''),
+    'lip_sync': ('lip-sync correlation at lag 0', '', ''),
+    'best_lag': ('best lag', 'frames', '0 +- 1'),
+    'lip_sync_first': ('lip-sync, first window', '', ''),
+    'lip_sync_last': ('lip-sync, last window', '', ''),
+    'memory_growth': ('memory, last / first minute - 1', '', 'within 0.05'),
+    'frames_per_s': ('speed', 'frames/s', '>= 25'),
+}
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> pathlib.Path:
+  """Writes a file under a temporary name, then renames it."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.part')
+  temporary.write_bytes(content)
+  os.replace(temporary, path)
+  return path
+
+
+def finite(value):
+  """`value` with every float that is not finite as None: JSON has no NaN."""
+  if isinstance(value, dict):
+    return {key: finite(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [finite(item) for item in value]
+  if isinstance(value, (float, np.floating)):
+    return float(value) if math.isfinite(value) else None
+  return value
+
+
+def write_json(path: str | os.PathLike, values: dict) -> pathlib.Path:
+  """Writes plain values; what is not finite becomes null."""
+  text = json.dumps(finite(values), indent=1, allow_nan=False)
+  return write_bytes(path, text.encode() + b'\n')
+
+
+def _number(value: float | None) -> str:
+  """Four significant digits; a dash where there is no figure."""
+  if value is None or not math.isfinite(value):
+    return '-'
+  if value == int(value) and abs(value) < 1e6:
+    return str(int(value))
+  return f'{value:.4g}' if abs(value) >= 1e-3 else f'{value:.1e}'
+
+
+def table(
+    columns: dict[str, dict[str, float]], rows: dict[str, tuple] | None = None
+) -> str:
+  """A Markdown table.
+
+  Args:
+    columns: name -> figures.
+    rows: figure -> (meaning, unit, target); rows without a figure in any
+      column are left out. Default: ROWS.
+  """
+  lines = ['| figure | target | ' + ' | '.join(columns) + ' |']
+  lines.append('|---|---|' + '---|' * len(columns))
+  for key, (meaning, unit, target) in (rows or ROWS).items():
+    cells = [_number(figures.get(key)) for figures in columns.values()]
+    if all(cell == '-' for cell in cells):
+      continue
+    label = f'{meaning} [{unit}]' if unit else meaning
+    lines.append(f'| {label} | {target} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines) + '\n'
+
+
+def _save_figure(
+    path: str | os.PathLike, figure: mpl_figure.Figure
+) -> pathlib.Path:
+  """Writes a figure as PNG."""
+  content = io.BytesIO()
+  figure.savefig(content, format='png', dpi=110)
+  return write_bytes(path, content.getvalue())
+
+
+def plot_lines(
+    path: str | os.PathLike, panels: Sequence[dict], columns: int = 2
+) -> pathlib.Path:
+  """Line plots as one PNG.
+
+  Args:
+    path: of the PNG.
+    panels: each {'title', 'x_label', 'lines': name -> (x, y)}.
+    columns: panels per row.
+  """
+  columns = min(columns, len(panels))
+  rows = -(-len(panels) // columns)
+  figure = mpl_figure.Figure(
+      figsize=(5.2 * columns, 3.2 * rows), layout='constrained'
+  )
+  axes = figure.subplots(rows, columns, squeeze=False).ravel()
+  for axis, panel in zip(axes, panels):
+    for name, (x, y) in panel['lines'].items():
+      axis.plot(x, y, label=name, linewidth=1.3)
+    axis.set_title(panel['title'], fontsize=10)
+    axis.set_xlabel(panel['x_label'], fontsize=9)
+    axis.grid(alpha=0.3)
+    if len(panel['lines']) > 1:
+      axis.legend(fontsize=8)
+  for axis in axes[len(panels) :]:
+    axis.set_visible(False)
+  return _save_figure(path, figure)
+
+
+def clip_panels(results: dict[str, dict]) -> list[dict]:
+  """Panels for `plot_lines` from the results of `protocol.run`."""
+  curves = {name: result['curves'] for name, result in results.items()}
+  return [
+      {
+          'title': 'lip-sync correlation',
+          'x_label': 'lag, frames (positive: mouth is late)',
+          'lines': {n: (c['lags'], c['lip_sync']) for n, c in curves.items()},
+      },
+      {
+          'title': 'identity similarity to the reference',
+          'x_label': 'time, s',
+          'lines': {n: (c['times'], c['identity']) for n, c in curves.items()},
+      },
+  ]
+
+
+def long_panels(curves: dict[str, dict]) -> list[dict]:
+  """Panels for `plot_lines` from the curves of `long_run.measure`."""
+  return [
+      {
+          'title': name.replace('_', ' '),
+          'x_label': 'time, s',
+          'lines': {name: (curve['times'], curve['values'])},
+      }
+      for name, curve in curves.items()
+  ]
+
+
+def contact_sheet(
+    path: str | os.PathLike, rows: Sequence[np.ndarray], frames: int = 10
+) -> pathlib.Path:
+  """Rows of frames as one PNG.
+
+  Args:
+    path: of the PNG.
+    rows: each [n, H, W, 3] uint8; evenly spread frames of each are shown.
+    frames: at most this many per row.
+  """
+  strips = []
+  width = min(frames, min(len(row) for row in rows))
+  for row in rows:
+    at = np.linspace(0, len(row) - 1, width).round().astype(int)
+    strips.append(np.concatenate(list(row[at]), axis=1))
+  content = io.BytesIO()
+  Image.fromarray(np.concatenate(strips, axis=0)).save(content, format='PNG')
+  return write_bytes(path, content.getvalue())

@@ -1,0 +1,1 @@
+"""From a portrait and speech to a video file."""

@@ -1,0 +1,92 @@
+r"""Lab colour transfer: gives frames the colour statistics of a picture.
+
+Per frame and Lab channel, over all pixels (`method_facts`, section 5.2):
+
+  c' = (c - mean_frame) std_reference / std_frame + mean_reference         (1)
+  out = (1 - strength) rgb + strength rgb(c'), clipped to [0, 1]           (2)
+
+Lab with the D65 white point through linear sRGB. Everything is float32 and has
+finite gradients: powers and roots never see zero in the branch not taken.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_RGB_TO_XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ],
+    np.float32,
+)
+_XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ.astype(np.float64)).astype(np.float32)
+_WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
+_EPSILON = 0.008856
+_KAPPA = 903.3
+_FLAT = 1e-8  # standard deviation below which a channel counts as constant
+
+
+def rgb_to_lab(rgb: jax.Array) -> jax.Array:
+  """sRGB [..., 3] in [0, 1] -> Lab, L in [0, 100]."""
+  steep = rgb > 0.04045
+  safe = jnp.where(steep, rgb, 1.0)
+  linear = jnp.where(steep, ((safe + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+  xyz = _matmul(linear, _RGB_TO_XYZ.T) / _WHITE
+  large = xyz > _EPSILON
+  root = jnp.cbrt(jnp.where(large, xyz, 1.0))
+  f = jnp.where(large, root, (_KAPPA * xyz + 16.0) / 116.0)
+  x, y, z = f[..., 0], f[..., 1], f[..., 2]
+  return jnp.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], -1)
+
+
+def lab_to_rgb(lab: jax.Array) -> jax.Array:
+  """Lab [..., 3] -> sRGB, clipped to [0, 1]."""
+  y = (lab[..., 0] + 16.0) / 116.0
+  f = jnp.stack([lab[..., 1] / 500.0 + y, y, y - lab[..., 2] / 200.0], -1)
+  cube = f**3
+  xyz = jnp.where(cube > _EPSILON, cube, (116.0 * f - 16.0) / _KAPPA) * _WHITE
+  linear = _matmul(xyz, _XYZ_TO_RGB.T)
+  steep = linear > 0.0031308
+  safe = jnp.where(steep, linear, 1.0)
+  rgb = jnp.where(steep, 1.055 * safe ** (1 / 2.4) - 0.055, 12.92 * linear)
+  return jnp.clip(rgb, 0.0, 1.0)
+
+
+def transfer(
+    video: jax.Array, reference: jax.Array, strength: float | jax.Array
+) -> jax.Array:
+  """Colour-corrected video, equations (1) and (2).
+
+  Args:
+    video: [B, F, H, W, 3] in [-1, 1].
+    reference: [B, H, W, 3] in [-1, 1], the identity reference.
+    strength: 0 (no change) to 1 (statistics of the reference).
+
+  Returns:
+    [B, F, H, W, 3] in [-1, 1].
+  """
+  rgb = jnp.clip(0.5 * video + 0.5, 0.0, 1.0)
+  target = rgb_to_lab(jnp.clip(0.5 * reference + 0.5, 0.0, 1.0))[:, None]
+  lab = rgb_to_lab(rgb)
+  mean, std = _statistics(lab)
+  wanted_mean, wanted_std = _statistics(target)
+  scale = wanted_std / jnp.where(std < _FLAT, 1.0, std)
+  corrected = lab_to_rgb((lab - mean) * scale + wanted_mean)
+  return 2.0 * ((1.0 - strength) * rgb + strength * corrected) - 1.0
+
+
+def _statistics(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean and population standard deviation over H and W, axes kept."""
+  mean = lab.mean((-3, -2), keepdims=True)
+  variance = jnp.square(lab - mean).mean((-3, -2), keepdims=True)
+  varies = variance > _FLAT**2
+  # The square root has no finite gradient at zero.
+  std = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
+  return mean, std
+
+
+def _matmul(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+  """x @ matrix in true float32, also where matmuls default to less."""
+  return jnp.matmul(x, matrix, precision=jax.lax.Precision.HIGHEST)

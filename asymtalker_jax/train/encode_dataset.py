@@ -1,0 +1,141 @@
+"""Computes latents, reference latents and audio features of a dataset once.
+
+The folder also receives the VAE that made the latents, so that the trainings
+after this one need no other argument.
+"""
+
+import functools
+import os
+from typing import Iterator
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from asymtalker_jax import bundle as bundle_lib
+from asymtalker_jax import temporal_reference_encoding
+from asymtalker_jax import types
+from asymtalker_jax.inputs import encoded
+from asymtalker_jax.inputs import source
+from asymtalker_jax.models import variants
+
+VAE_FOLDER = 'vae'
+SAMPLES_PER_FRAME = 640
+
+
+def encode_dataset(
+    config: ml_collections.ConfigDict,
+    data: str,
+    vae: str,
+    out: str,
+    worker: int = 0,
+    workers: int = 1,
+) -> dict[str, int]:
+  """Encodes every split of a dataset; goes on where it stopped.
+
+  Args:
+    config: of `configs/encode.py`.
+    data: folder of `asymtalker data build`.
+    vae: bundle with a VAE.
+    out: folder of the encoded dataset.
+    worker: this process writes the shards s with s % workers == worker.
+    workers: processes that write into `out`.
+
+  Returns:
+    Examples per split.
+
+  Raises:
+    ValueError: clips shorter than K windows and one reference frame.
+  """
+  bundle = bundle_lib.load(vae, parts=('vae', 'audio'))
+  networks, params = bundle.networks, bundle.params
+  if worker == 0:
+    bundle_lib.save(
+        os.path.join(out, VAE_FOLDER), variant=bundle.config['variant'],
+        model=networks.values, params=params,
+    )
+  encoders = _encoders(networks, params, config.reference_encoding)
+  counts = {}
+  for split, count in config.clips.items():
+    clips = source.open_clips(data, split)
+    clips = clips[: count or len(clips)]
+    examples = functools.partial(_examples, clips, networks, config, encoders)
+    encoded.write_encoded(
+        out, split, examples, len(clips), worker=worker, workers=workers,
+        meta=dict(
+            variant=bundle.config['variant'],
+            windows=config.windows,
+            references=config.references,
+            reference_encoding=config.reference_encoding,
+        ),
+        examples_per_shard=config.examples_per_shard,
+    )
+    counts[split] = len(clips)
+  return counts
+
+
+def _examples(clips, networks, config, encoders, start) -> Iterator[dict]:
+  """Encoded examples from clip `start` on."""
+  indices = range(start, min(start + config.examples_per_shard, len(clips)))
+  for i in tqdm.tqdm(indices, unit='clip', leave=False, mininterval=5):
+    yield encode_clip(clips[i], networks, config, *encoders)
+
+
+def encode_clip(
+    clip: types.Clip, networks: variants.Networks, config, see, hear
+) -> dict[str, np.ndarray]:
+  """One encoded example, see `inputs.encoded`.
+
+  Args:
+    clip: at least K * new_frames + continuity_frames + 1 frames.
+    networks: of the variant.
+    config: windows K, references R.
+    see: (windows, portraits) -> (latents, reference latents).
+    hear: prepared waveform -> features [N, L, A].
+  """
+  plan = networks.chunk
+  used = config.windows * plan.new_frames + plan.continuity_frames
+  if len(clip.frames) <= used:
+    raise ValueError(
+        f'clip has {len(clip.frames)} frames; {config.windows} windows and a'
+        f' reference outside them need more than {used}'
+    )
+  starts = np.arange(config.windows) * plan.new_frames
+  windows = np.stack([clip.frames[s : s + plan.frames] for s in starts])
+  outside = np.linspace(used, len(clip.frames) - 1, config.references)
+  portraits = clip.frames[outside.round().astype(int)]
+  latents, references = see(windows, portraits)
+  audio = hear(networks.prepare_waveform(clip.waveform))
+  return {
+      'latents': np.asarray(latents, np.float16),
+      'reference_latents': np.asarray(references, np.float16),
+      'audio': np.asarray(audio[:used], np.float16),
+      'identity': np.asarray(clip.identity, np.int64),
+  }
+
+
+def _encoders(networks: variants.Networks, params, mode: str):
+  """Jitted (windows [K,F,H,W,3], portraits [R,H,W,3]) uint8 -> latents, and
+  waveform [S] -> features."""
+  vae_encode = functools.partial(networks.encode_video, params['vae'])
+
+  @jax.jit
+  def see(windows, portraits):
+    reference = temporal_reference_encoding.encode_reference(
+        _to_unit(portraits), vae_encode, networks.chunk.frames, mode
+    )
+    return vae_encode(_to_unit(windows)), reference
+
+  @jax.jit
+  def hear(waveform):
+    frames = round(waveform.shape[0] / SAMPLES_PER_FRAME)
+    return networks.encode_audio(params['audio'], waveform, frames)
+
+  return see, hear
+
+
+def _to_unit(frames: jax.Array) -> jax.Array:
+  """uint8 -> float32 in [-1, 1]."""
+  return frames.astype(jnp.float32) / 127.5 - 1.0

@@ -1,0 +1,23 @@
+"""Precomputation of latents, reference latents and audio features.
+
+  asymtalker data encode --config=configs/encode.py:tiny --data=DIR
+      --vae=BUNDLE --out=DIR
+"""
+
+import ml_collections
+
+SIZES = ('tiny',)
+
+
+def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
+  """Values of the named size."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  # Clips per split from the first on; 0 takes all.
+  config.clips = ml_collections.ConfigDict(dict(train=900, test=32))
+  config.windows = 4
+  config.references = 1
+  config.reference_encoding = 'temporal'
+  config.examples_per_shard = 64
+  return config

@@ -1,0 +1,57 @@
+"""Asymmetric distillation of the teacher into a few-step student.
+
+  asymtalker train-student --config=configs/student.py:tiny --data=DIR
+      --teacher=BUNDLE --workdir=DIR
+
+The arms of the paper's ablation are settings of `continuity`:
+  asymmetric (the method)   self, ground_truth, ground_truth
+  symmetric_ground_truth    ground_truth, ground_truth, ground_truth
+  symmetric_self            self, self, self
+"""
+
+import ml_collections
+
+SIZES = ('tiny',)
+
+
+def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
+  """Values of the named size."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  config.variant = 'tiny'
+  config.seed = 0
+  config.steps = 1600
+  config.max_minutes = 60.0
+  config.batch_size = 4
+  config.in_memory = True
+  config.chunks = 3
+
+  config.continuity = ml_collections.ConfigDict(
+      dict(student='self', teacher='ground_truth', critic='ground_truth')
+  )
+  config.continuity_carry = 'reencode'
+  config.sampler = ml_collections.ConfigDict(
+      dict(timesteps=(1000.0, 750.0, 500.0, 250.0))
+  )
+  config.flow = ml_collections.ConfigDict(dict(shift=5.0))
+  config.distillation = ml_collections.ConfigDict(
+      dict(critic_updates=2, guidance=1.0, regression_weight=1.0)
+  )
+  config.ema = ml_collections.ConfigDict(dict(decay=0.98, start_step=50))
+  shared = dict(
+      name='adamw',
+      warmup_steps=20,
+      schedule='constant',
+      total_steps=0,
+      b1=0.0,
+      b2=0.999,
+      weight_decay=0.01,
+      clip_norm=10.0,
+  )
+  config.optimizer = ml_collections.ConfigDict(dict(shared, lr=5e-5))
+  config.critic_optimizer = ml_collections.ConfigDict(dict(shared, lr=5e-5))
+  config.log_every = 10
+  config.save_every_minutes = 5.0
+  config.eval_every = 200
+  return config

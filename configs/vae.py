@@ -1,0 +1,48 @@
+"""Training of the video VAE.
+
+  asymtalker train-vae --config=configs/vae.py:tiny --data=DIR --workdir=DIR
+
+`tiny` trains from nothing on puppets. There is no `full`: the pro and lite
+sizes use the public Wan and LTX weights.
+"""
+
+import ml_collections
+
+SIZES = ('tiny',)
+
+
+def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
+  """Values of the named size."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  config.variant = 'tiny'
+  config.seed = 0
+  config.steps = 1800
+  config.max_minutes = 60.0
+  config.batch_size = 3
+  config.clips = 400
+  config.frames = 9
+  config.kl_weight = 1e-5
+  config.edge_weight = 1.0
+  config.motion_weight = 3.0
+  config.statistics_batches = 64
+
+  config.optimizer = ml_collections.ConfigDict(
+      dict(
+          name='muon',
+          lr=3e-3,
+          warmup_steps=30,
+          schedule='cosine',
+          total_steps=config.get_ref('steps'),
+          b1=0.9,
+          b2=0.99,
+          weight_decay=0.0,
+          clip_norm=1.0,
+      )
+  )
+  config.ema = ml_collections.ConfigDict(dict(decay=0.99, start_step=100))
+  config.log_every = 20
+  config.save_every_minutes = 5.0
+  config.eval_every = 500
+  return config

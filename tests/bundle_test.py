@@ -1,0 +1,176 @@
+"""Bundles: what is saved is loaded, and every way to be broken is one line."""
+
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from asymtalker_jax import bundle
+from asymtalker_jax.models import variants
+
+MODEL = variants.values_of('micro')
+MODEL['vae'].update(base_channels=8, multipliers=(1, 1, 1))
+MODEL['dit'].update(width=32, depth=2, heads=2, ffn=32, audio_hidden=8)
+
+
+@pytest.fixture(scope='module')
+def params():
+  shapes = jax.eval_shape(variants.build(MODEL).init, jax.random.key(0))
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+      lambda s: rng.normal(size=s.shape).astype(np.float32), shapes
+  )
+
+
+@pytest.fixture(scope='module')
+def saved(params, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('bundle')
+  bundle.save(folder, variant='micro', model=MODEL, params=params)
+  return folder
+
+
+@pytest.fixture
+def broken(saved, tmp_path):
+  return shutil.copytree(saved, tmp_path / 'broken')
+
+
+def rewrite(folder, change, part='dit'):
+  """Applies `change` to the tensors of a part, keeping the folder's sums."""
+  path = folder / f'{part}.safetensors'
+  tensors = dict(safetensors.numpy.load(path.read_bytes()))
+  change(tensors)
+  path.write_bytes(safetensors.numpy.save(tensors))
+  config = json.loads((folder / 'config.json').read_text())
+  config['sha256'] = {}
+  (folder / 'config.json').write_text(json.dumps(config))
+
+
+def fails(folder, *words):
+  with pytest.raises(ValueError) as error:
+    bundle.load(folder)
+  message = str(error.value)
+  assert '\n' not in message
+  for word in words:
+    assert word in message, message
+
+
+def test_round_trip_gives_the_same_tensors_and_networks(saved, params):
+  loaded = bundle.load(saved)
+  assert loaded.networks == variants.build(MODEL)
+  assert loaded.config['sampler']['timesteps'] == [1000, 750, 500, 250]
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+
+
+def test_parts_of_a_bundle(saved):
+  assert bundle.parts_of(saved) == ['vae', 'dit']
+
+
+def test_saving_over_a_bundle_leaves_no_part_of_the_older_one(
+    broken, params
+):
+  bundle.save(
+      broken, variant='micro', model=MODEL, params={'vae': params['vae']}
+  )
+  assert bundle.parts_of(broken) == ['vae']
+
+
+def test_only_the_parts_asked_for_are_read(saved, broken):
+  (broken / 'dit.safetensors').unlink()
+  assert set(bundle.load(broken, parts=('vae',)).params) == {'vae'}
+  with pytest.raises(FileNotFoundError, match='has no teacher'):
+    bundle.load(saved, parts=('vae', 'teacher'))
+
+
+@pytest.mark.parametrize(
+    'dtype, numpy_dtype',
+    [('float16', np.float16), ('bfloat16', ml_dtypes.bfloat16)],
+)
+def test_half_precision_is_cast_to_float32(
+    params, tmp_path, dtype, numpy_dtype
+):
+  bundle.save(
+      tmp_path, variant='micro', model=MODEL, params=params, dtype=dtype
+  )
+  def same(loaded, original):
+    assert loaded.dtype == np.float32
+    rounded = original.astype(numpy_dtype).astype(np.float32)
+    np.testing.assert_array_equal(loaded, rounded)
+  jax.tree.map(same, bundle.load(tmp_path).params, params)
+
+
+def test_all_wrong_tensors_are_listed_at_once(broken):
+  def spoil(tensors):
+    names = sorted(tensors)
+    tensors.pop(names[0])
+    tensors['surplus/kernel'] = np.zeros(3, np.float32)
+    tensors[names[1]] = np.zeros((7, 1, 7), np.float32)
+    tensors[names[2]] = np.full_like(tensors[names[2]], np.nan)
+    spoil.names = names
+  rewrite(broken, spoil)
+  a, b, c = spoil.names[:3]
+  fails(
+      broken, f'1 missing: {a}', '1 extra: surplus/kernel', f'{b} [7, 1, 7]',
+      'expected', f'1 not finite: {c}',
+  )
+
+
+def test_integer_tensors_are_refused(broken):
+  def spoil(tensors):
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name].astype(np.int32)
+  rewrite(broken, spoil)
+  fails(broken, 'I32', 'F32')
+
+
+@pytest.mark.parametrize('keep', [0, 5, 100, -1])
+def test_truncated_file(broken, keep):
+  path = broken / 'vae.safetensors'
+  path.write_bytes(path.read_bytes()[:keep])
+  fails(broken, 'vae.safetensors', 'damaged or truncated')
+
+
+def test_one_flipped_bit_is_noticed(broken):
+  path = broken / 'dit.safetensors'
+  content = bytearray(path.read_bytes())
+  content[-100] ^= 1
+  path.write_bytes(content)
+  fails(broken, 'dit.safetensors', 'SHA-256')
+
+
+@pytest.mark.parametrize(
+    'change, word',
+    [
+        (dict(format=2), 'format 2'),
+        (dict(surplus=1), 'surplus'),
+        (dict(model={}), 'variant'),
+        (dict(model=dict(MODEL, vae=dict(MODEL['vae'], kind='x'))), "'x'"),
+        (dict(model=dict(MODEL, dit=dict(MODEL['dit'], knob=1))), 'knob'),
+        (dict(model=dict(MODEL, chunk={})), 'model'),
+        (dict(sampler={'steps': 4}), 'timesteps'),
+    ],
+)
+def test_wrong_config(broken, change, word):
+  path = broken / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  fails(broken, word)
+
+
+def test_config_that_is_not_json(broken):
+  (broken / 'config.json').write_text('{')
+  fails(broken, 'config.json', 'not JSON')
+
+
+def test_unknown_bundle_names_the_choices():
+  with pytest.raises(FileNotFoundError, match='expected a bundle folder'):
+    bundle.load('nowhere')
+
+
+def test_save_refuses_parameters_of_another_size(params, tmp_path):
+  wrong = dict(params, dit={'kernel': np.zeros(3)})
+  with pytest.raises(ValueError, match='extra: kernel'):
+    bundle.save(tmp_path / 'b', variant='micro', model=MODEL, params=wrong)
+  assert not (tmp_path / 'b' / 'config.json').exists()

@@ -1,0 +1,47 @@
+"""Drift: colours and trends with known answers."""
+
+import numpy as np
+
+from asymtalker_jax.evals import drift
+
+
+def test_lab_of_known_colours():
+  frame = np.array(
+      [[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8
+  )
+  expected = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2], [32.3, 79.19, -107.86]]
+  np.testing.assert_allclose(drift.lab(frame), expected, atol=0.02)
+
+
+def test_colour_shift_of_a_brighter_frame():
+  grey = np.full((8, 8, 3), 119, np.uint8)
+  brighter = np.full((8, 8, 3), 124, np.uint8)
+  colours = drift.mean_colours([grey, brighter])
+  shift = drift.lab_shift(colours, colours[0])
+  np.testing.assert_allclose(shift, [0.0, 1.96], atol=0.05)
+
+
+def test_slope_of_a_line_is_per_minute():
+  seconds = np.arange(25 * 600) / 25
+  trend = drift.trend(0.9 - 0.01 * seconds / 60)
+  assert len(trend.values) == 60
+  np.testing.assert_allclose(trend.slope, -0.01, rtol=1e-6)
+  np.testing.assert_allclose(trend.slope_interval, 0.0, atol=1e-9)
+  np.testing.assert_allclose(trend.first, 0.9 - 0.01 * 4.98 / 60, rtol=1e-6)
+
+
+def test_interval_covers_a_level_curve():
+  noise = np.random.default_rng(0).normal(0, 0.1, 25 * 300)
+  trend = drift.trend(1.0 + noise)
+  assert abs(trend.slope) < trend.slope_interval < 0.02
+
+
+def test_short_remainder_joins_the_last_window():
+  assert len(drift.windows(np.ones(25 * 24), window_s=10.0)[0]) == 2
+  assert len(drift.windows(np.ones(25 * 26), window_s=10.0)[0]) == 3
+  assert len(drift.windows(np.ones(30), window_s=10.0)[0]) == 1
+
+
+def test_trend_of_one_window_has_no_certainty():
+  trend = drift.trend(np.ones(50))
+  assert trend.slope == 0.0 and trend.slope_interval == np.inf

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Installs what the tests need into .venv and runs them.
+#
+#   bash tests/run.sh                 everything, on two processes
+#   bash tests/run.sh tests/flow      words are handed to pytest
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/environment.sh
+install_into_venv -e '.[dev]'
+
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+# Two processes share the machine; more threads each would only compete.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+[ $# -gt 0 ] || set -- tests
+exec .venv/bin/python -m pytest -n 2 -q --durations=10 "$@"

@@ -1,0 +1,172 @@
+"""One generator and one critic update with real (small) networks."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from asymtalker_jax import types
+from asymtalker_jax.models import variants
+from asymtalker_jax.train import state as state_lib
+from asymtalker_jax.train import student
+
+OPTIMIZER = dict(name='adamw', lr=1e-3, b1=0.0, clip_norm=10.0)
+
+
+def config(**changes):
+  values = dict(
+      continuity=dict(
+          student='self', teacher='ground_truth', critic='ground_truth'
+      ),
+      continuity_carry='reencode',
+      sampler=dict(timesteps=(1000.0, 500.0)),
+      flow=dict(shift=5.0),
+      distillation=dict(
+          critic_updates=1, guidance=1.0, regression_weight=0.25
+      ),
+      ema=dict(decay=0.9, start_step=0),
+      optimizer=OPTIMIZER,
+      critic_optimizer=OPTIMIZER,
+  )
+  return ml_collections.ConfigDict(values | changes)
+
+
+@functools.cache
+def networks():
+  values = variants.values_of('micro')
+  values['chunk'].update(frames=9, height=16, width=16)
+  values['vae'].update(base_channels=4)
+  values['dit'].update(width=16, depth=1, heads=2, ffn=16, audio_hidden=8)
+  return variants.build(values)
+
+
+@functools.cache
+def frozen():
+  key = jax.random.key(0)
+  dit = networks().init_dit(key)
+  # A fresh head is zero; a network that answers something shows more.
+  dit = jax.tree.map(
+      lambda x: x + 0.1 * jax.random.normal(key, x.shape), dit
+  )
+  return {'teacher': dit, 'vae': networks().init_vae(key)}
+
+
+def batch(seed=0, chunks=2):
+  plan = networks().chunk
+  keys = jax.random.split(jax.random.key(seed), 3)
+  normal = jax.random.normal
+  return types.StudentBatch(
+      latents=normal(keys[0], (2, chunks, *plan.latent_shape)),
+      reference=normal(keys[1], (2, *plan.latent_shape)),
+      audio=normal(keys[2], (2, chunks, plan.frames, 5, 4, 40)),
+  )
+
+
+def fresh(cfg):
+  d = student.build(networks(), cfg)
+  state = state_lib.StudentState.create(
+      frozen()['teacher'], d.student_tx, d.critic_tx
+  )
+  return d, state
+
+
+def step(which, cfg, data, seed=1):
+  d, state = fresh(cfg)
+  run = jax.jit(functools.partial(which, d))
+  return state, *run(state, frozen(), data, jax.random.key(seed))
+
+
+def changed(a, b):
+  return any(
+      np.any(np.asarray(x) != np.asarray(y))
+      for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+  )
+
+
+def test_generator_update_moves_the_student_and_nothing_else():
+  old, new, logs = step(student.generator_step, config(), batch())
+  assert changed(old.student, new.student) and changed(old.ema, new.ema)
+  assert not changed(old.critic, new.critic)
+  assert new.step == 1
+  assert {'generator/dmd', 'generator/regression'} <= set(logs)
+  assert all(np.isfinite(v) for v in logs.values())
+
+
+def test_critic_update_moves_the_critic_and_nothing_else():
+  old, new, logs = step(student.critic_step, config(), batch())
+  assert changed(old.critic, new.critic)
+  assert not changed(old.student, new.student)
+  assert logs['critic/loss'] > 0
+
+
+@pytest.mark.parametrize(
+    'arm,depends',
+    (
+        (('self', 'ground_truth', 'ground_truth'), True),
+        (('self', 'ground_truth', 'self'), True),
+        (('ground_truth', 'ground_truth', 'ground_truth'), True),
+        (('self', 'self', 'self'), False),
+    ),
+)
+def test_every_arm_runs_and_only_symmetric_self_ignores_ground_truth(
+    arm, depends
+):
+  roles = dict(zip(('student', 'teacher', 'critic'), arm))
+  cfg = config(continuity=roles)
+  cfg.distillation.regression_weight = 0.0
+  a = batch()
+  b = types.StudentBatch(
+      latents=a.latents + 1.0, reference=a.reference, audio=a.audio
+  )
+  _, one, _ = step(student.generator_step, cfg, a)
+  _, two, _ = step(student.generator_step, cfg, b)
+  assert changed(one.student, two.student) == depends
+
+
+def test_the_chunk_that_is_scored_does_not_depend_on_ground_truth():
+  d, state = fresh(config())
+  a = batch()
+  b = types.StudentBatch(
+      latents=a.latents + 1.0, reference=a.reference, audio=a.audio
+  )
+  run = jax.jit(lambda data: student.generate(
+      d, state.student, student.roll_out(
+          d, state.student, frozen()['vae'], data, jax.random.key(3))))
+  np.testing.assert_array_equal(run(a), run(b))
+
+
+@pytest.mark.parametrize('carry', ('reencode', 'latent'))
+def test_own_continuity_comes_from_the_previous_chunk(carry):
+  d, state = fresh(config(continuity_carry=carry))
+  latents = batch().latents[:, 0]
+  got = d.carry(frozen()['vae'])(latents)
+  assert got.shape == (2, 2, *latents.shape[2:])
+  if carry == 'latent':
+    np.testing.assert_array_equal(got, latents[:, -2:])
+  else:
+    video = networks().decode_video(frozen()['vae'], latents)[:, -5:]
+    np.testing.assert_allclose(
+        got, networks().encode_video(frozen()['vae'], video), atol=1e-5
+    )
+
+
+def test_unknown_carry_names_the_choices():
+  with pytest.raises(ValueError, match="'pixels'.*reencode.*latent"):
+    student.build(networks(), config(continuity_carry='pixels'))
+
+
+def test_a_student_that_follows_the_regression_approaches_ground_truth():
+  cfg = config()
+  cfg.distillation.regression_weight = 100.0
+  d, state = fresh(cfg)
+  data = batch(chunks=1)
+  run = jax.jit(functools.partial(student.generator_step, d))
+  first = last = None
+  for i in range(30):
+    state, logs = run(state, frozen(), data, jax.random.key(0))
+    last = float(logs['generator/regression'])
+    first = first or last
+  assert last < 0.9 * first
