@@ -27,7 +27,7 @@ INSTALL = [
     # 5.0 left the face cascades out of its wheels; 4.13 is the first 4.x that
     # takes any numpy 2.
     'opencv-python-headless>=4.13,<5',
-    'optax>=0.2.4',
+    'optax>=0.2.8',
     'orbax-checkpoint>=0.11.20',
     'pillow>=11.0',
     'safetensors>=0.4.5',

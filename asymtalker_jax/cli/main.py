@@ -28,6 +28,7 @@ VERBS = {
     'train-reader': ('train_reader', 'train the reader that evaluation uses'),
     'export': ('export', 'make one bundle of trained parts'),
     'evaluate': ('evaluate', 'measure a bundle on unseen identities'),
+    'parity': ('parity', 'compare with recorded outputs of the originals'),
 }
 _HELP = {'-h', '-help', '--help', '--helpfull', '--helpshort'}
 
@@ -60,8 +61,8 @@ def _run(verb: str, words: list[str]) -> int:
     if _HELP & set(words):
       print(_verb_help(module, own))
       return 0
-    module.main([verb] + _parse(words))
-    return 0
+    # A verb that compares has a code of its own; the others return nothing.
+    return module.main([verb] + _parse(words)) or 0
   except (ValueError, OSError, flags.Error, ModuleNotFoundError) as error:
     if os.environ.get('ASYMTALKER_TRACEBACK') == '1':
       raise

@@ -322,7 +322,7 @@ def export(params: Mapping[str, Any], table: Table) -> dict[str, Array]:
       problems.append(f'{target} -> {keys}')
       continue
     rule, key = found[0]
-    tensors[key] = np.ascontiguousarray(rule.transform.inverse(value))
+    tensors[key] = np.asarray(rule.transform.inverse(value), order='C')
   if problems:
     raise ValueError(
         f'{len(problems)} parameters without exactly one rule:\n  '

@@ -44,7 +44,6 @@ class ClipScore:
     still_share: share of pixels that stand still.
     ssim: mean.
     lab_shift: Lab distance of the mean colour to ground truth.
-    blinks: per minute.
     features: [N, D].
     thumbnails: [n, H, W, 3] uint8, one frame in THUMBNAIL_EVERY.
   """
@@ -58,7 +57,6 @@ class ClipScore:
   still_share: float
   ssim: float
   lab_shift: float
-  blinks: float
   features: np.ndarray
   thumbnails: np.ndarray
 
@@ -116,7 +114,6 @@ def score_clip(
       lab_shift=float(
           np.linalg.norm(seen.colours.mean(axis=0) - truth_colour)
       ),
-      blinks=motion.blinks(tracks['blink']) if 'blink' in tracks else np.nan,
       features=seen.reading.features,
       thumbnails=seen.thumbnails,
   )
@@ -174,7 +171,6 @@ def summarise(
       'still_share': float(np.mean([score.still_share for score in scores])),
       'ssim': float(np.mean([score.ssim for score in scores])),
       'lab_shift': float(np.mean([score.lab_shift for score in scores])),
-      'blinks_per_min': float(np.mean([score.blinks for score in scores])),
       'frechet': frechet.distance(_moments(scores), _moments(truth)),
       'kid': frechet.kid(_thinned(scores), _thinned(truth)),
   }

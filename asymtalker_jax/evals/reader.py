@@ -56,7 +56,8 @@ def save(
   half = {k: np.asarray(v, np.float16) for k, v in bundle.flatten(params)}
   weights = folder / 'reader.safetensors'
   temporary = folder / '.reader.safetensors.part'
-  safetensors_numpy.save_file(half, temporary)
+  # Not save_file: that makes files which only their owner may read.
+  temporary.write_bytes(safetensors_numpy.save(half))
   os.replace(temporary, weights)
   temporary = folder / '.reader.json.part'
   temporary.write_text(json.dumps(config, indent=1) + '\n')

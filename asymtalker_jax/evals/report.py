@@ -29,7 +29,6 @@ ROWS = {
     'psnr': ('PSNR, whole frame', 'dB', ''),
     'ssim': ('SSIM', '', ''),
     'lab_shift': ('mean colour shift', 'Lab', ''),
-    'blinks_per_min': ('blinks', '1/min', ''),
     'frechet': ('Frechet distance, reader features', '', ''),
     'kid': ('KID, reader features', '', ''),
     'frames_per_s': ('speed', 'frames/s', '>= 25'),

@@ -190,3 +190,30 @@ def ema_update(
   weight = jnp.where(step > start, decay, 0.0)
   return jax.tree.map(lambda e, p: p + weight * (e - p).astype(e.dtype), ema,
                       params)
+
+
+def descend(
+    state: Any,
+    grads: Any,
+    tx: optax.GradientTransformation,
+    ema: Mapping[str, Any],
+) -> Any:
+  """Returns the `TrainState` after one step of the optimiser.
+
+  Args:
+    state: of the loop.
+    grads: of the loss with respect to `state.params`.
+    tx: of `build`.
+    ema: config section with decay and start_step.
+  """
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return dataclasses.replace(
+      state,
+      step=state.step + 1,
+      params=params,
+      opt_state=opt_state,
+      ema=ema_update(
+          state.ema, params, ema['decay'], state.step, ema['start_step']
+      ),
+  )

@@ -192,7 +192,7 @@ def generator_step(
       state.ema, student, d.config.ema.decay, state.step,
       d.config.ema.start_step,
   )
-  logs = dict(logs, k=sample.k, student_gradient=optax.global_norm(grads))
+  logs = dict(logs, k=sample.k, student_gradient=optax.tree.norm(grads))
   new = dataclasses.replace(
       state, step=state.step + 1, student=student, ema=ema, student_opt=opt
   )
@@ -229,7 +229,7 @@ def critic_step(
   )
   return new, {
       'critic/loss': value,
-      'critic/gradient': optax.global_norm(grads),
+      'critic/gradient': optax.tree.norm(grads),
   }
 
 

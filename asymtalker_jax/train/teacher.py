@@ -1,6 +1,5 @@
 """Training of the teacher: flow matching on ground-truth continuity."""
 
-import dataclasses
 import os
 
 import jax
@@ -118,16 +117,9 @@ def train(
     grads, logs = jax.grad(flow_loss, has_aux=True)(
         state.params, networks, batch, key, config
     )
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = optimizer.ema_update(
-        state.ema, params, config.ema.decay, state.step, config.ema.start_step
-    )
-    new = dataclasses.replace(
-        state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
-    )
+    new = optimizer.descend(state, grads, tx, config.ema)
     return new, dict(
-        logs, lr=schedule(state.step), gradient=optax.global_norm(grads)
+        logs, lr=schedule(state.step), gradient=optax.tree.norm(grads)
     )
 
   evaluation = Evaluation(networks, vae.params['vae'], held_out, config)

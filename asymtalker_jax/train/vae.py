@@ -1,6 +1,5 @@
 """Training of the video VAE: reconstruction with a small KL term."""
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -145,45 +144,52 @@ def train(
     grads, logs = jax.grad(reconstruction_loss, has_aux=True)(
         state.params, networks.vae, batch['video'], key, config
     )
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema = optimizer.ema_update(
-        state.ema, params, config.ema.decay, state.step, config.ema.start_step
-    )
-    new = dataclasses.replace(
-        state, step=state.step + 1, params=params, opt_state=opt_state, ema=ema
-    )
+    new = optimizer.descend(state, grads, tx, config.ema)
     return new, dict(
-        logs, lr=schedule(state.step), gradient=optax.global_norm(grads)
+        logs, lr=schedule(state.step), gradient=optax.tree.norm(grads)
     )
 
-  fixed = next(batches)['video'][:2]
-  batches.set_state({})
-
-  def evaluate(state, step, writer):
-    latents, video = _reconstruct(state.ema, networks, fixed)
-    writer.video(step, 'input', fixed[0])
-    writer.video(step, 'reconstruction', np.asarray(video[0]))
-    return {'eval/psnr': float(10 * jnp.log10(4 / jnp.mean((video - fixed) ** 2))),
-            'eval/latent_std': float(latents.std())}
-
+  # Whole chunks: a VAE that only knows short clips fails in later slots.
+  windows = functools.partial(
+      loader.clip_batches, frames=networks.chunk.frames, seed=config.seed
+  )
+  held_out = next(
+      windows(source.open_clips(data, 'test'), batch_size=2, shuffle=False)
+  )['video']
   result = loop.train(
       config, workdir, init, step, batches,
-      init_args=(jax.random.key(config.seed),), on_eval=evaluate,
+      init_args=(jax.random.key(config.seed),),
+      on_eval=functools.partial(_evaluate, networks, held_out),
+  )
+  chunks = itertools.islice(
+      windows(clips, batch_size=1), config.statistics_batches
   )
   moments = [
       latent_statistics(result.state.ema, networks.vae, b['video'])
-      for b in itertools.islice(batches, config.statistics_batches)
+      for b in chunks
   ]
-  params = set_latent_statistics(result.state.ema, moments)
   bundle.save(
       os.path.join(workdir, 'bundle'), variant=config.variant, model=values,
-      params={'vae': params},
+      params={'vae': set_latent_statistics(result.state.ema, moments)},
   )
   return result
 
 
+def _evaluate(networks, video, state, step, writer) -> dict[str, float]:
+  """Reconstruction of held-out chunks [B, F, H, W, 3], by latent slot."""
+  decoded = np.asarray(_reconstruct(state.ema, networks, video))
+  writer.video(step, 'input', video[0])
+  writer.video(step, 'reconstruction', decoded[0])
+  error = np.square(decoded - video)
+  psnr = lambda e: float(10 * np.log10(4 / e.mean()))
+  last = networks.chunk.temporal_stride
+  return {
+      'eval/psnr': psnr(error),
+      'eval/psnr_first_frame': psnr(error[:, :1]),
+      'eval/psnr_last_slot': psnr(error[:, -last:]),
+  }
+
+
 @functools.partial(jax.jit, static_argnames='networks')
 def _reconstruct(params, networks, video):
-  latents = networks.encode_video(params, video)
-  return latents, networks.decode_video(params, latents)
+  return networks.decode_video(params, networks.encode_video(params, video))

@@ -1,0 +1,114 @@
+"""Our configurations for the published ones of DiT and Wan VAE.
+
+Those of the LTX VAE and of wav2vec2 are next to their tables.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from asymtalker_jax.models import dit
+from asymtalker_jax.models import wan_vae
+
+
+def _require(what: str, published: Mapping[str, Any], *keys: str) -> list[Any]:
+  missing = [key for key in keys if key not in published]
+  if missing:
+    raise ValueError(f'{what} config: no {", ".join(missing)}')
+  return [published[key] for key in keys]
+
+
+def _fixed(what: str, published: Mapping[str, Any], **fixed: Any) -> None:
+  for key, value in fixed.items():
+    if published.get(key, value) != value:
+      raise ValueError(
+          f'{what} config: {key} is {published[key]!r}; expected {value!r}'
+      )
+
+
+def wan_dit_diffusers(published: Mapping[str, Any]) -> dit.DiTConfig:
+  """For diffusers' `WanTransformer3DModel`, text-to-video."""
+  what = 'Wan DiT'
+  heads, size, depth, ffn, channels, patch, frequencies, text = _require(
+      what, published, 'num_attention_heads', 'attention_head_dim',
+      'num_layers', 'ffn_dim', 'in_channels', 'patch_size', 'freq_dim',
+      'text_dim',
+  )  # pyformat: disable
+  _fixed(
+      what, published, out_channels=channels, cross_attn_norm=True,
+      qk_norm='rms_norm_across_heads', added_kv_proj_dim=None, image_dim=None,
+  )  # pyformat: disable
+  return dit.DiTConfig(
+      width=heads * size,
+      depth=depth,
+      heads=heads,
+      ffn=ffn,
+      latent_channels=channels,
+      patch=patch,
+      frequency_dim=frequencies,
+      eps=published.get('eps', 1e-6),
+      cross_attention='text',
+      text_dim=text,
+  )
+
+
+def flashhead_dit(
+    published: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    audio: tuple[int, int] = (12, 768),
+) -> dit.DiTConfig:
+  """For FlashHead's `WanModelAudioProject`.
+
+  Args:
+    published: its config.
+    shapes: checkpoint key -> shape; the config is silent on the sizes of the
+      audio projection.
+    audio: (layers, channels) of the audio features.
+  """
+  what = 'FlashHead DiT'
+  width, depth, heads, ffn, channels, inputs, patch, stride = _require(
+      what, published, 'dim', 'num_layers', 'num_heads', 'ffn_dim', 'out_dim',
+      'in_dim', 'patch_size', 'vae_stride',
+  )  # pyformat: disable
+  if inputs != 2 * channels:
+    raise ValueError(
+        f'{what} config: in_dim is {inputs}; expected twice out_dim, '
+        f'{2 * channels}'
+    )
+  hidden, tokens = _require(
+      what, shapes, 'audio_proj.proj1.weight', 'audio_proj.proj3.weight'
+  )
+  return dit.DiTConfig(
+      width=width,
+      depth=depth,
+      heads=heads,
+      ffn=ffn,
+      latent_channels=channels,
+      patch=patch,
+      frequency_dim=published.get('freq_dim', 256),
+      temporal_stride=stride[0],
+      audio_layers=audio[0],
+      audio_channels=audio[1],
+      audio_hidden=hidden[0],
+      audio_tokens=tokens[0] // width,
+      eps=published.get('eps', 1e-6),
+  )
+
+
+def wan_vae_sizes(published: Mapping[str, Any]) -> wan_vae.WanVaeConfig:
+  """For the Wan 2.1 VAE, in the words of the original or of diffusers."""
+  what = 'Wan VAE'
+  _fixed(what, published, patch_size=None, is_residual=False)
+  if published.get('attn_scales'):
+    raise ValueError(f'{what} config: attn_scales are not supported')
+  base = 'base_dim' if 'base_dim' in published else 'dim'
+  width, multipliers, time, blocks, channels = _require(
+      what, published, base, 'dim_mult', 'temperal_downsample',
+      'num_res_blocks', 'z_dim',
+  )  # pyformat: disable
+  return wan_vae.WanVaeConfig(
+      base_channels=width,
+      multipliers=multipliers,
+      strides=[(2, 2 if t else 1) for t in time],
+      res_blocks=blocks,
+      latent_channels=channels,
+  )

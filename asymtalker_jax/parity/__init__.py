@@ -1,0 +1,1 @@
+"""Recorded outputs of the reference implementations, computed again here."""
