@@ -46,7 +46,8 @@ EXTRAS = {
     # Running the reference implementations beside this one.
     'parity': ['torch>=2.6', 'diffusers>=0.35', 'transformers>=4.57'],
     'eval': ['tensorboard>=2.18'],
-    'puppets': ['espeakng-loader>=0.2.4'],
+    # TFDS needs importlib_resources to prepare a dataset.
+    'puppets': ['espeakng-loader>=0.2.4', 'importlib_resources>=6.0'],
 }
 EXTRAS['dev'] = [
     'pytest>=8.3',
