@@ -4,8 +4,9 @@ asymtalker data build --dataset=puppets --out=data/puppets
 asymtalker train-reader --config=configs/reader.py:tiny --data=data/puppets \
     --out=out/reader
 
-Hardware: 2 CPU cores, 6 minutes. Expected on the test split: docs/results/
-reader.json.
+Hardware: CPU; at most 10 CPU minutes in all, data included, validation not (the
+recorded run shared its 2 cores and took 31 minutes by the clock). Expected on
+the test split: mouth 0.97, yaw 0.96 per clip, docs/results/reader.json.
 """
 
 import ml_collections
