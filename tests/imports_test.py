@@ -33,6 +33,11 @@ TABLE = {
          'bundle', 'generate'},
         {'flax'},
     ),
+    'parity': (
+        {'types', 'flow', 'asymmetric_distillation', 'models', 'convert',
+         'inputs', 'generate', 'evals'},
+        {'flax'},
+    ),
     'cli': (EVERYTHING, set()),
     'pretrained': (set(), {'flax'}),
 }

@@ -28,6 +28,7 @@ VERBS = {
     'train-reader': ('train_reader', 'train the reader that evaluation uses'),
     'export': ('export', 'make one bundle of trained parts'),
     'evaluate': ('evaluate', 'measure a bundle on unseen identities'),
+    'convert': ('convert', 'make a bundle of released weights'),
     'parity': ('parity', 'compare with recorded outputs of the originals'),
 }
 _HELP = {'-h', '-help', '--help', '--helpfull', '--helpshort'}

@@ -27,7 +27,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
 
 def main(argv: Sequence[str]) -> int:
   """Runs the verb; 0 if every output is within its tolerance, else 1."""
-  from asymtalker_jax.parity import check  # pylint: disable=import-outside-toplevel
+  # pylint: disable-next=import-outside-toplevel
+  from asymtalker_jax.parity import check
 
   del argv
   report = check.run(FLAGS.golden)

@@ -112,3 +112,27 @@ def wan_vae_sizes(published: Mapping[str, Any]) -> wan_vae.WanVaeConfig:
       res_blocks=blocks,
       latent_channels=channels,
   )
+
+
+def wan_dit_original(published: Mapping[str, Any]) -> dit.DiTConfig:
+  """For Wan 2.1 text-to-video in its original words."""
+  what = 'Wan DiT'
+  width, depth, heads, ffn, channels = _require(
+      what, published, 'dim', 'num_layers', 'num_heads', 'ffn_dim', 'in_dim'
+  )
+  _fixed(
+      what, published, out_dim=channels, model_type='t2v', cross_attn_norm=True,
+      qk_norm=True, has_image_input=False,
+  )  # pyformat: disable
+  return dit.DiTConfig(
+      width=width,
+      depth=depth,
+      heads=heads,
+      ffn=ffn,
+      latent_channels=channels,
+      patch=published.get('patch_size', (1, 2, 2)),
+      frequency_dim=published.get('freq_dim', 256),
+      eps=published.get('eps', 1e-6),
+      cross_attention='text',
+      text_dim=published.get('text_dim', 4096),
+  )

@@ -14,7 +14,7 @@ from matplotlib import figure as mpl_figure
 import numpy as np
 from PIL import Image
 
-# Figure -> (meaning, unit, what issue A asks of a student).
+# Figure -> (meaning, unit, goal of the bundled tiny student).
 ROWS = {
     'lip_sync': ('lip-sync correlation at lag 0', '', '>= 0.8'),
     'best_lag': ('best lag', 'frames', '0 +- 1'),

@@ -38,6 +38,11 @@ def _motion(golden, video: np.ndarray, stride: int) -> np.ndarray:
   return video[:1, -(1 + (slots - 1) * stride) :]
 
 
+def _whole_steps(video: np.ndarray, stride: int) -> np.ndarray:
+  """Without the last frames that fill no latent frame, as Wan drops them."""
+  return video[:, : 1 + (video.shape[1] - 1) // stride * stride]
+
+
 def wan_vae_original(golden: golden_lib.Golden) -> dict[str, Any]:
   """Outputs of FlashHead's `WanVAE`, the layout of Wan2.1_VAE.pth."""
   config = configs.wan_vae_sizes(golden.config)
@@ -52,9 +57,10 @@ def wan_vae_original(golden: golden_lib.Golden) -> dict[str, Any]:
   )
   run = functools.partial(call, wan_vae.WanVae, config)
   video = channels_last(golden['in.video'])
+  whole = _whole_steps(video, config.temporal_stride)
   found = {
-      'latent': run('encode', params, video),
-      'log_var': run('moments', params, video)[1],
+      'latent': run('encode', params, whole),
+      'log_var': run('moments', params, whole)[1],
       'first_frame_latent': run('encode', params, video[:1, :1]),
       'motion_latent': run(
           'encode', params, _motion(golden, video, config.temporal_stride)
@@ -75,8 +81,9 @@ def wan_vae_diffusers(golden: golden_lib.Golden) -> dict[str, Any]:
   params = rules.convert(golden.weights(), table, wan_layouts.targets(config))
   run = functools.partial(call, wan_vae.WanVae, config)
   video = channels_last(golden['in.video'])
-  mean, logvar = run('moments', params, video)
-  latents = run('encode', params, video)
+  whole = _whole_steps(video, config.temporal_stride)
+  mean, logvar = run('moments', params, whole)
+  latents = run('encode', params, whole)
   found = {
       'latent_mean': mean,
       'latent_logvar': logvar,

@@ -39,7 +39,7 @@ from asymtalker_jax.parity.transformers import channels_first
 from asymtalker_jax.parity.transformers import channels_last
 
 _GUIDANCE = 3.0  # Of the many-step model, on the audio only.
-_STRENGTHS = {'cc0': 0.0, 'cc1': 1.0}
+_CORRECTED = {'cc0': False, 'cc1': True}  # Strength 0 and 1.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +228,32 @@ def _conditioning(reference, sound, continuity) -> types.Conditioning:
   )
 
 
-_transfer = jax.jit(color.transfer)
+@jax.jit
+def _transfer(video: jax.Array, image: jax.Array) -> jax.Array:
+  """`color.transfer` at strength 1 as the original has it.
+
+  It takes what the LTX decoder gives, beyond [-1, 1], as it is, and limits XYZ
+  instead; our own decoders stay within [-1, 1], where both agree.
+  """
+  lab, wanted = _limited_lab(video), _limited_lab(image)[:, None]
+  axes = (-3, -2)
+  deviation = lab.std(axes, keepdims=True)
+  scale = wanted.std(axes, keepdims=True) / jnp.where(
+      deviation < 1e-8, 1.0, deviation
+  )
+  moved = (lab - lab.mean(axes, keepdims=True)) * scale
+  rgb = color.lab_to_rgb(moved + wanted.mean(axes, keepdims=True))
+  return 2.0 * rgb - 1.0
+
+
+def _limited_lab(video: jax.Array) -> jax.Array:
+  """Lab of colours in [-1, 1], XYZ relative to white limited to [1e-8, 1]."""
+  lab = color.rgb_to_lab(0.5 * video + 0.5)
+  y = (lab[..., 0] + 16.0) / 116.0
+  f = jnp.stack([y + lab[..., 1] / 500.0, y, y - lab[..., 2] / 200.0])
+  # Lab is linear in this monotonic function of XYZ.
+  x, y, z = jnp.clip(f, (903.3e-8 + 16.0) / 116.0, 1.0)
+  return jnp.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], -1)
 
 
 def outputs(golden: golden_lib.Golden) -> dict[str, Any]:
@@ -250,8 +275,8 @@ def outputs(golden: golden_lib.Golden) -> dict[str, Any]:
       'timesteps': path.TIMESTEPS * sigmas,
   }
   found |= {f'audio.chunk{i}': window for i, window in enumerate(sound)}
-  for run, strength in _STRENGTHS.items():
-    chunks = _run(golden, pipeline, image, reference, sound, sigmas, strength)
+  for run, corrected in _CORRECTED.items():
+    chunks = _run(golden, pipeline, image, reference, sound, sigmas, corrected)
     found |= {f'{run}.{name}': value for name, value in chunks.items()}
   if 'noise.pre.init' in golden.tensors:
     steps = golden['out.pre.timesteps'].size - 1
@@ -266,8 +291,13 @@ def outputs(golden: golden_lib.Golden) -> dict[str, Any]:
   return found
 
 
+def _draw(golden: golden_lib.Golden, chunk: str, name: str) -> np.ndarray:
+  """Recorded noise [1, T, h, w, C]."""
+  return channels_last(golden[f'noise.{chunk}.{name}'])[None]
+
+
 def _run(
-    golden, pipeline, image, reference, sound, sigmas, strength
+    golden, pipeline, image, reference, sound, sigmas, corrected
 ) -> dict[str, Any]:
   """Chunk after chunk, each continuing the corrected end of the last."""
   found, continuity = {}, reference[:, :1]
@@ -276,15 +306,17 @@ def _run(
     chunk = f'chunk{i}'
     if f'noise.{chunk}.init' not in golden.tensors:
       break
-    draw = lambda name: channels_last(golden[f'noise.{chunk}.{name}'])[None]  # pylint: disable=cell-var-from-loop
     latents, flows = _few_step(
         pipeline.dit_config, pipeline.dit_params,
-        _conditioning(reference, window, continuity), sigmas, draw('init'),
-        np.stack([draw(f'renoise{n}') for n in range(len(sigmas) - 1)]),
+        _conditioning(reference, window, continuity), sigmas,
+        _draw(golden, chunk, 'init'),
+        np.stack([
+            _draw(golden, chunk, f'renoise{n}') for n in range(len(sigmas) - 1)
+        ]),
     )  # pyformat: disable
     video = pipeline.decode(latents)
-    if strength:
-      video = _transfer(video, image, strength)
+    if corrected:
+      video = _transfer(video, image)
     continuity = pipeline.encode(
         video[:, -pipeline.continuity_frames :],
         golden.tensors.get(f'noise.{chunk}.motion_encode_eps'),

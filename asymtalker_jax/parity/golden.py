@@ -46,7 +46,9 @@ class Golden:
       return formula.weights(self.meta['formula'], self.meta['tag'], prefix)
     start = 'weights.' + prefix
     return {
-        k[len(start) :]: v for k, v in self.tensors.items() if k.startswith(start)
+        k[len(start) :]: v
+        for k, v in self.tensors.items()
+        if k.startswith(start)
     }
 
   def atol(self, output: str) -> float:
@@ -78,7 +80,9 @@ def load(path: str | os.PathLike) -> Golden:
   path = os.fspath(path)
   with open(path, 'rb') as file:
     if file.read(len(_POINTER)) == _POINTER:
-      raise ValueError(f'{path}: a Git LFS pointer; fetch the file it stands for')
+      raise ValueError(
+          f'{path}: a Git LFS pointer; fetch the file it stands for'
+      )
   try:
     with safetensors.safe_open(path, 'np') as file:
       meta = (file.metadata() or {}).get('golden')
@@ -90,7 +94,9 @@ def load(path: str | os.PathLike) -> Golden:
   try:
     meta = json.loads(meta or 'null')
   except json.JSONDecodeError as error:
-    raise ValueError(f"{path}: metadata 'golden' is not JSON: {error}") from error
+    raise ValueError(
+        f"{path}: metadata 'golden' is not JSON: {error}"
+    ) from error
   if not isinstance(meta, Mapping) or not {'reference', 'config'} <= set(meta):
     raise ValueError(
         f"{path}: expected metadata 'golden' with reference and config, as in "
@@ -105,7 +111,8 @@ def as_stored(value: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
   Args:
     value: the whole output.
     shape: of the recorded tensor.
-    meaning: may name the slice, as in 'stored [..., ::2, ::2]'.
+    meaning: may name the slice, as in 'stored [..., ::2, ::2]'; without a
+      fitting one, even steps from the first entry are taken.
 
   Raises:
     ValueError: nothing that the meaning says leads to this shape.
@@ -115,16 +122,28 @@ def as_stored(value: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
     return value
   for text in _SLICE.findall(meaning):
     parts = [part.strip() for part in text.split(',')]
-    index = tuple(
-        ... if p == '...' else slice(*(int(i) if i else None for i in p.split(':')))
-        for p in parts
-    )
+    index = tuple(... if part == '...' else _slice(part) for part in parts)
     axes = len(parts) - ('...' in parts)
     if axes <= value.ndim and value[index].size == np.prod(shape):
       return value[index].reshape(shape)
   if value.size == np.prod(shape) and _without_ones(value.shape, shape):
     return value.reshape(shape)
+  sizes = list(zip(value.shape, shape))
+  if value.ndim == len(shape) and all(n >= m > 0 for n, m in sizes):
+    thin = value[tuple(slice(None, None, _step(n, m)) for n, m in sizes)]
+    if thin.shape == shape:
+      return thin
   raise ValueError(f'shape {value.shape} where {shape} is recorded')
+
+
+def _slice(text: str) -> slice:
+  """'::2' -> slice(None, None, 2)."""
+  return slice(*(int(i) if i else None for i in text.split(':')))
+
+
+def _step(size: int, kept: int) -> int:
+  """The smallest step that keeps this many of `size` entries."""
+  return next(n for n in range(1, size + 1) if -(-size // n) <= kept)
 
 
 def _without_ones(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

@@ -28,9 +28,18 @@ def flashhead_sigmas(steps: int, shift: float = FLASHHEAD_SHIFT) -> np.ndarray:
   return path.shifted_sigmas(table, shift)
 
 
-def _grid(shift: float, count: int) -> np.ndarray:
-  """[count] descending noise levels that Self-Forcing looks its sigmas up in."""
-  even = np.linspace(1.0, 0.0, count + 1)[:-1]
+def _grid(
+    shift: float, count: int = 1000, low: float = 0.0, extra: bool = True
+) -> np.ndarray:
+  """[count] descending noise levels that Self-Forcing looks its sigmas up in.
+
+  Args:
+    shift: k.
+    count: points.
+    low: end of the grid before the shift.
+    extra: whether the end is left out.
+  """
+  even = np.linspace(1.0, low, count + extra)[:count]
   return path.shift(even, shift).astype(np.float32)
 
 
@@ -45,7 +54,11 @@ def _shifted(golden: golden_lib.Golden, shift: float) -> dict[str, Any]:
   x0, noise, xt, flow, t = (
       golden[f'in.{name}'] for name in ('x0', 'noise', 'xt', 'flow', 't')
   )
-  grid = _grid(shift, golden.config.get('num_train_timesteps', 1000))
+  config = golden.config
+  grid = _grid(
+      shift, config['num_train_timesteps'], config['sigma_min'],
+      config['extra_one_step'],
+  )  # pyformat: disable
   index = _nearest(t, grid)
   sigma, following = grid[index], np.append(grid, 0.0)[index + 1]
   weights = np.asarray(losses.loss_weight(grid, 'bell', shift))
@@ -76,9 +89,9 @@ def scheduler(golden: golden_lib.Golden) -> dict[str, Any]:
     steps = re.fullmatch(r'flashhead_timesteps_(\d+)steps', output)
     if steps:
       found[output] = path.TIMESTEPS * flashhead_sigmas(int(steps[1]))
-  prefixes = {o.partition('.')[0] for o in golden.outputs if '.' in o}
-  for prefix in prefixes:
-    shift = re.fullmatch(r'shift(\d+)', prefix)
+  shifts = {o.rpartition('.')[0] for o in golden.outputs}
+  for prefix in shifts:
+    shift = re.fullmatch(r'shift(\d+(\.\d+)?)', prefix)
     if shift:
       values = _shifted(golden, float(shift[1]))
       found |= {f'{prefix}.{name}': value for name, value in values.items()}
@@ -97,7 +110,7 @@ def _stub_x0(
   a, b, c, d = (np.float32(f) for f in factors)
   flow = a * x + b * np.roll(x, 1, -1) + c * e
   flow = flow + d * path.expand(t / path.TIMESTEPS, x.ndim)
-  grid = _grid(_SCORE_SHIFT, 1000)
+  grid = _grid(_SCORE_SHIFT)
   return np.asarray(path.predict_x0(x, flow, grid[_nearest(t, grid)]))
 
 
@@ -110,7 +123,7 @@ def dmd(golden: golden_lib.Golden) -> dict[str, Any]:
     level = path.shift(raw / path.TIMESTEPS, shift) if shift > 1 else raw / 1e3
     level = np.clip(level, distillation.MIN_SIGMA, distillation.MAX_SIGMA)
     t = np.repeat(path.TIMESTEPS * level, frames, 1).astype(np.float32)
-    grid = _grid(shift, 1000)
+    grid = _grid(shift)
     sigma = grid[_nearest(t, grid)]
     return t, sigma, np.asarray(path.add_noise(image, noise, sigma))
 

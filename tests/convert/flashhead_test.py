@@ -12,7 +12,7 @@ from asymtalker_jax.models import audio_projection
 from asymtalker_jax.models import dit
 from asymtalker_jax.models import embeddings
 from asymtalker_jax.models import rope
-from tests import formula_weights
+from asymtalker_jax.parity import formula as formula_weights
 from tests import golden_file
 
 
