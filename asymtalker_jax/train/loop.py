@@ -193,7 +193,8 @@ class _Run:
         jax.block_until_ready(self._state)
       self._compiled.add(name)
       return scalars
-    with jax.transfer_guard('disallow'):
+    # Nothing is read back inside a step; constants of a program may go there.
+    with jax.transfer_guard_device_to_host('disallow'):
       return self._start(name)
 
   def _start(self, name: str) -> Mapping[str, jax.Array]:
