@@ -45,14 +45,20 @@ EXTRAS = {
     'convert': ['torch>=2.6'],
     # Running the reference implementations beside this one.
     'parity': ['torch>=2.6', 'diffusers>=0.35', 'transformers>=4.57'],
-    'eval': ['tensorboard>=2.18'],
+    # The networks that the field measures with; their files are the user's.
+    'eval': [
+        'onnxruntime>=1.20',
+        'tensorboard>=2.18',
+        'torch>=2.6',
+        'torch-fidelity>=0.3',
+    ],
     # TFDS needs importlib_resources to prepare a dataset.
     'puppets': ['espeakng-loader>=0.2.4', 'importlib_resources>=6.0'],
 }
 EXTRAS['dev'] = [
     'pytest>=8.3',
     'pytest-xdist>=3.6',
-    *EXTRAS['eval'],
+    'tensorboard>=2.18',
     *EXTRAS['puppets'],
 ]
 

@@ -1,45 +1,67 @@
 """One folder = one model: configuration and weights, without pickle.
 
   config.json           format, variant, model (values of `variants.build`),
-                        sampler, SHA-256 of each weight file
+                        sampler, SHA-256 of each weight file, and, of converted
+                        weights, their origin
   vae.safetensors       3-D VAE
   dit.safetensors       student
   teacher.safetensors   teacher, optional, same shapes as the student
   audio.safetensors     audio encoder, only where it has weights
+  unused.safetensors    tensors of the origin that no network reads, kept for
+                        `asymtalker export`
 
 Tensor names are parameter paths joined by '/'. Everything is checked against
-the shapes of the networks before use.
+the shapes of the networks before use. `random:VARIANT` is a bundle of any
+variant's size with random weights, made in memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import hashlib
+import functools
 import json
+import math
 import os
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
-import safetensors
-import safetensors.numpy
 
+from asymtalker_jax import files
+from asymtalker_jax import tensor_file
 from asymtalker_jax import types
+from asymtalker_jax.models import random_weights
 from asymtalker_jax.models import variants
 
 FORMAT = 1
 PARTS = ('vae', 'dit', 'teacher', 'audio')
 PRETRAINED = os.path.join(os.path.dirname(__file__), 'pretrained')
-SAMPLER = {'timesteps': [1000.0, 750.0, 500.0, 250.0], 'shift': 5.0}
-_CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
-_DTYPES = {
-    'F64': np.float64,
-    'F32': np.float32,
-    'F16': np.float16,
-    'BF16': ml_dtypes.bfloat16,
+RANDOM = 'random:'
+ROUNDINGS = ('float32', 'bfloat16')
+SAMPLER = {
+    'timesteps': [1000.0, 750.0, 500.0, 250.0],
+    'shift': 5.0,
+    # Type that timesteps and noise levels are rounded to, see flow/samplers.
+    'timestep_rounding': 'float32',
 }
+_CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
+_UNUSED = 'unused'
+_EXACT = ('latent_mean', 'latent_std')  # Few numbers that move all others.
 STORED = ('float32', 'float16', 'bfloat16')
+_ALIGNED = 64
 _LISTED = 8  # tensors that an error names before it counts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+  """Where converted weights come from, as `asymtalker_jax.convert` knows it.
+
+  Attributes:
+    record: plain values, stored in config.json.
+    unused: 'part/key' -> tensor of the origin that no network reads.
+  """
+
+  record: dict[str, Any]
+  unused: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,13 +72,16 @@ class Bundle:
     name: as it was asked for.
     config: contents of config.json.
     networks: built from config['model'].
-    params: part -> float32 parameters, for the parts that were asked for.
+    params: part -> float32 parameters, for the parts that were asked for;
+      from `open_bundle` in their stored type, and read when NumPy asks.
+    origin: of converted weights, else None.
   """
 
   name: str
   config: dict[str, Any]
   networks: variants.Networks
   params: dict[str, types.Params]
+  origin: Origin | None = None
 
 
 def names() -> list[str]:
@@ -75,8 +100,14 @@ def parts_of(name: str | os.PathLike) -> list[str]:
 
   Raises:
     FileNotFoundError: no such bundle.
+    ValueError: random weights of an unknown variant.
   """
-  folder = _find(os.fspath(name))
+  name = os.fspath(name)
+  if name.startswith(RANDOM):
+    networks = variants.build(variants.values_of(name.removeprefix(RANDOM)))
+    return [p for p, shapes in _expected_shapes(networks, PARTS).items()
+            if shapes]  # pyformat: disable
+  folder = _find(name)
   return [
       part
       for part in PARTS
@@ -91,7 +122,8 @@ def save(
     model: dict[str, Any],
     params: dict[str, types.Params],
     sampler: dict[str, Any] | None = None,
-    dtype: str = 'float32',
+    dtype: str | None = 'float32',
+    origin: Origin | None = None,
 ) -> None:
   """Writes a bundle; config.json comes last, so a bundle with it is whole.
 
@@ -99,9 +131,11 @@ def save(
     folder: created if needed; files of an older bundle are replaced.
     variant: name of the sizes, for people.
     model: values for `variants.build`.
-    params: part -> parameters; empty parts are left out.
-    sampler: few-step sampler of the student {'timesteps', 'shift'}.
-    dtype: of the stored weights, one of STORED.
+    params: part -> parameters, read one by one; empty parts are left out.
+    sampler: few-step sampler of the student, what differs from SAMPLER.
+    dtype: of the stored weights, one of STORED; None for their own. The
+      statistics of the latents always keep theirs.
+    origin: of converted weights.
 
   Raises:
     ValueError: unknown parts or dtype, or parameters that do not fit `model`.
@@ -110,34 +144,35 @@ def save(
   unknown = set(params) - set(PARTS)
   if unknown:
     raise ValueError(f'parts {sorted(unknown)}: expected some of {PARTS}')
-  if dtype not in STORED:
+  if dtype not in (*STORED, None):
     raise ValueError(f'dtype {dtype!r}: expected one of {STORED}')
-  stored = np.dtype(dtype)  # ml_dtypes knows bfloat16.
   folder = os.fspath(folder)
+  sampler = _sampler(folder, SAMPLER | (sampler or {}))
   expected = _expected_shapes(variants.build(model), tuple(params))
   os.makedirs(folder, exist_ok=True)
   sums = {}
   for part, tree in params.items():
-    tensors = {k: np.asarray(v) for k, v in flatten(tree)}
+    tensors = {path: _to_store(path, leaf, dtype)
+               for path, leaf in flatten(tree)}  # pyformat: disable
     _check(f'{folder}: {part}', tensors, expected[part])
     if tensors:
-      content = safetensors.numpy.save(
-          {k: np.ascontiguousarray(v, stored) for k, v in tensors.items()}
-      )
-      sums[part] = hashlib.sha256(content).hexdigest()
-      _write(os.path.join(folder, f'{part}.safetensors'), content)
+      sums[part] = tensor_file.write(_file(folder, part), tensors)
+  if origin and origin.unused:
+    sums[_UNUSED] = tensor_file.write(_file(folder, _UNUSED), origin.unused)
   config = {
       'format': FORMAT,
       'variant': variant,
       'model': model,
-      'sampler': sampler or SAMPLER,
+      'sampler': sampler,
       'sha256': sums,
   }
+  if origin:
+    config['origin'] = origin.record
   text = json.dumps(config, indent=2) + '\n'
-  _write(os.path.join(folder, 'config.json'), text.encode())
-  for part in parts_of(folder):
-    if part not in sums:  # Of the older bundle.
-      os.remove(os.path.join(folder, f'{part}.safetensors'))
+  files.write(os.path.join(folder, 'config.json'), text.encode())
+  for part in (*PARTS, _UNUSED):
+    if part not in sums and os.path.isfile(_file(folder, part)):
+      os.remove(_file(folder, part))  # Of the older bundle.
 
 
 def load(
@@ -146,7 +181,7 @@ def load(
   """Reads and checks a bundle.
 
   Args:
-    name: a bundled model (`names()`) or a folder.
+    name: a bundled model (`names()`), a folder, or 'random:VARIANT'.
     parts: what to read, from PARTS.
 
   Returns:
@@ -157,7 +192,29 @@ def load(
     ValueError: damaged files, unknown config, or missing, extra, wrongly shaped
       or non-finite tensors, all listed in one line.
   """
-  folder = _find(os.fspath(name))
+  stored = open_bundle(name, parts)
+  origin = stored.origin
+  if origin:  # Small: what the networks read is not in it.
+    unused = {key: np.array(tensor) for key, tensor in origin.unused.items()}
+    origin = dataclasses.replace(origin, unused=unused)
+  params = jax.tree.map(_copy, stored.params)
+  return dataclasses.replace(stored, params=params, origin=origin)
+
+
+def open_bundle(
+    name: str | os.PathLike, parts: Sequence[str] | None = None
+) -> Bundle:
+  """As `load`, but parameters are only mapped, in their stored type.
+
+  Args:
+    name: as in `load`.
+    parts: None for all that there are.
+  """
+  name = os.fspath(name)
+  parts = tuple(parts_of(name) if parts is None else parts)
+  if name.startswith(RANDOM):
+    return _random(name, parts)
+  folder = _find(name)
   config = _read_config(folder)
   try:
     networks = variants.build(config['model'])
@@ -166,15 +223,16 @@ def load(
         f'{folder}/config.json: model does not describe a network ({error})'
     ) from error
   params, problems = {}, []
-  for part, expected in _expected_shapes(networks, tuple(parts)).items():
+  for part, expected in _expected_shapes(networks, parts).items():
     try:
-      params[part] = _load_part(folder, part, expected, config['sha256'])
+      params[part] = _open_part(folder, part, expected, config['sha256'])
     except ValueError as error:
       problems.append(str(error))
   if problems:
     raise ValueError('; '.join(problems))
   return Bundle(
-      name=os.fspath(name), config=config, networks=networks, params=params
+      name=name, config=config, networks=networks, params=params,
+      origin=_origin(folder, config),
   )
 
 
@@ -202,6 +260,42 @@ def unflatten(tensors: dict[str, Any]) -> types.Params:
   return tree
 
 
+def _copy(leaf: Any) -> np.ndarray:
+  """In float32: what is in use must not change or vanish with its file."""
+  # So aligned, XLA on a CPU takes the array as it is; else it copies again.
+  size = 4 * math.prod(leaf.shape)
+  memory = np.empty(size + _ALIGNED, np.uint8)
+  start = -memory.ctypes.data % _ALIGNED
+  array = memory[start : start + size].view(np.float32).reshape(leaf.shape)
+  array[...] = leaf
+  return array
+
+
+def _random(name: str, parts: Sequence[str]) -> Bundle:
+  """Random weights, the same for the same variant."""
+  variant = name.removeprefix(RANDOM)
+  values = variants.values_of(variant)
+  networks = variants.build(values)
+  config = dict(format=FORMAT, variant=variant, model=values,
+                sampler=dict(SAMPLER), sha256={})  # pyformat: disable
+
+  def tensor(part, path, shape):
+    read = functools.partial(
+        random_weights.draw, path, shape, PARTS.index(part)
+    )
+    return tensor_file.Tensor(shape, np.dtype(np.float32), read)
+
+  params = {
+      part: unflatten({k: tensor(part, k, s.shape) for k, s in shapes.items()})
+      for part, shapes in _expected_shapes(networks, parts).items()
+  }
+  return Bundle(name=name, config=config, networks=networks, params=params)
+
+
+def _file(folder: str, part: str) -> str:
+  return os.path.join(folder, f'{part}.safetensors')
+
+
 def _find(name: str) -> str:
   """Folder of a bundle that is asked for by name or path."""
   bundled = os.path.join(PRETRAINED, name)
@@ -221,7 +315,7 @@ def _read_config(folder: str) -> dict[str, Any]:
       config = json.load(file)
   except ValueError as error:  # Bad JSON and bad UTF-8 alike.
     raise ValueError(f'{path}: not JSON ({error})') from error
-  if not isinstance(config, dict) or set(config) != _CONFIG_KEYS:
+  if not isinstance(config, dict) or set(config) - {'origin'} != _CONFIG_KEYS:
     found = sorted(config) if isinstance(config, dict) else type(config)
     raise ValueError(
         f'{path}: keys {found}; expected {sorted(_CONFIG_KEYS)}'
@@ -230,15 +324,36 @@ def _read_config(folder: str) -> dict[str, Any]:
     raise ValueError(
         f'{path}: format {config["format"]!r}; this version reads {FORMAT}'
     )
-  for key in ('model', 'sampler', 'sha256'):
-    if not isinstance(config[key], dict):
+  for key in ('model', 'sampler', 'sha256', 'origin'):
+    if not isinstance(config.get(key, {}), dict):
       raise ValueError(f'{path}: {key} is not an object')
-  if set(config['sampler']) != set(SAMPLER):
-    raise ValueError(
-        f'{path}: sampler has {sorted(config["sampler"])}; expected'
-        f' {sorted(SAMPLER)}'
-    )
+  # Bundles from before there was rounding were made without.
+  defaults = {'timestep_rounding': SAMPLER['timestep_rounding']}
+  config['sampler'] = _sampler(path, defaults | config['sampler'])
   return config
+
+
+def _sampler(where: str, values: dict[str, Any]) -> dict[str, Any]:
+  if set(values) != set(SAMPLER):
+    raise ValueError(
+        f'{where}: sampler has {sorted(values)}; expected {sorted(SAMPLER)}'
+    )
+  if values['timestep_rounding'] not in ROUNDINGS:
+    raise ValueError(
+        f'{where}: timestep_rounding {values["timestep_rounding"]!r}; expected '
+        f'one of {ROUNDINGS}'
+    )
+  return values
+
+
+def _origin(folder: str, config: dict[str, Any]) -> Origin | None:
+  if 'origin' not in config:
+    return None
+  unused, path = {}, _file(folder, _UNUSED)
+  if _UNUSED in config['sha256']:
+    _check_digest(path, config['sha256'][_UNUSED])
+    unused = tensor_file.open_file(path)
+  return Origin(record=config['origin'], unused=unused)
 
 
 def _expected_shapes(
@@ -253,7 +368,7 @@ def _expected_shapes(
   return {part: dict(flatten(shapes[part])) for part in parts}
 
 
-def _load_part(
+def _open_part(
     folder: str,
     part: str,
     expected: dict[str, jax.ShapeDtypeStruct],
@@ -261,45 +376,55 @@ def _load_part(
 ) -> types.Params:
   if not expected:  # An audio encoder without weights has no file.
     return {}
-  path = os.path.join(folder, f'{part}.safetensors')
+  path = _file(folder, part)
   if not os.path.isfile(path):
     raise FileNotFoundError(f'{path}: no such file; the bundle has no {part}')
-  with open(path, 'rb') as file:
-    content = file.read()
-  tensors = _parse(path, content)
-  _check(path, tensors, expected)
-  if part in sums and hashlib.sha256(content).hexdigest() != sums[part]:
+  tensors = tensor_file.open_file(path)
+  whole = sorted({str(t.dtype) for t in tensors.values()
+                  if t.dtype.kind in 'iub'})  # pyformat: disable
+  if whole:
+    raise ValueError(
+        f'{path}: tensors of type {", ".join(whole)}; expected one of {STORED}'
+    )
+  infinite = [k for k, v in tensors.items() if not _finite(np.asarray(v))]
+  _check(path, tensors, expected, infinite)
+  if part in sums:
+    _check_digest(path, sums[part])
+  return unflatten(tensors)
+
+
+def _check_digest(path: str, expected: str) -> None:
+  if tensor_file.digest(path) != expected:
     raise ValueError(
         f'{path}: differs from the SHA-256 in config.json; expected the file'
         ' that was saved with it (damaged copy?)'
     )
-  return unflatten({k: v.astype(np.float32) for k, v in tensors.items()})
 
 
-def _parse(path: str, content: bytes) -> dict[str, np.ndarray]:
-  """Tensors of a safetensors file, bfloat16 included."""
-  try:
-    entries = safetensors.deserialize(content)
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-        f'{path}: damaged or truncated safetensors file ({error})'
-    ) from error
-  tensors = {}
-  for name, entry in entries:
-    if entry['dtype'] not in _DTYPES:
-      raise ValueError(
-          f'{path}: {name} has type {entry["dtype"]}; expected one of'
-          f' {sorted(_DTYPES)}'
-      )
-    values = np.frombuffer(entry['data'], _DTYPES[entry['dtype']])
-    tensors[name] = values.reshape(entry['shape'])
-  return tensors
+def _to_store(path: str, leaf: Any, dtype: str | None) -> tensor_file.Tensor:
+  """The leaf in the stored type, checked when it is written."""
+  leaf = leaf if hasattr(leaf, 'dtype') else np.asarray(leaf)
+  stored = np.dtype(leaf.dtype if path in _EXACT else dtype or leaf.dtype)
+
+  def read():
+    value = np.asarray(leaf)
+    if not _finite(value):
+      raise ValueError(f'{path} is not finite: expected trained weights')
+    return value.astype(stored, copy=False)
+
+  return tensor_file.Tensor(tuple(leaf.shape), stored, read)
+
+
+def _finite(value: np.ndarray) -> bool:
+  rows = value if value.ndim else value[None]
+  return all(np.isfinite(row).all() for row in rows)
 
 
 def _check(
     where: str,
-    tensors: dict[str, np.ndarray],
+    tensors: Mapping[str, Any],
     expected: dict[str, jax.ShapeDtypeStruct],
+    infinite: Sequence[str] = (),
 ) -> None:
   """Raises one ValueError that lists everything that does not fit."""
   both = sorted(set(tensors) & set(expected))
@@ -311,10 +436,7 @@ def _check(
           for k in both
           if tuple(tensors[k].shape) != tuple(expected[k].shape)
       ],
-      'not finite': [
-          k for k in both
-          if not np.isfinite(tensors[k].astype(np.float32)).all()
-      ],
+      'not finite': sorted(infinite),
   }
   found = [
       f'{len(items)} {kind}: {", ".join(items[:_LISTED])}'
@@ -324,15 +446,3 @@ def _check(
   ]
   if found:
     raise ValueError(f'{where}: tensors do not fit; ' + '; '.join(found))
-
-
-def _write(path: str, content: bytes) -> None:
-  """Writes a file under a temporary name, then renames it."""
-  temporary = f'{path}.{os.getpid()}.part'
-  try:
-    with open(temporary, 'wb') as file:
-      file.write(content)
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)

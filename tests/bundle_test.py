@@ -65,6 +65,12 @@ def test_round_trip_gives_the_same_tensors_and_networks(saved, params):
   jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
 
 
+def test_a_cpu_takes_the_parameters_without_a_copy(saved):
+  kernel = bundle.load(saved).params['dit']['blocks']['ffn_in']['kernel']
+  array = jax.device_put(kernel, jax.devices('cpu')[0])
+  assert array.unsafe_buffer_pointer() == kernel.ctypes.data
+
+
 def test_parts_of_a_bundle(saved):
   assert bundle.parts_of(saved) == ['vae', 'dit']
 
@@ -95,11 +101,12 @@ def test_half_precision_is_cast_to_float32(
   bundle.save(
       tmp_path, variant='micro', model=MODEL, params=params, dtype=dtype
   )
-  def same(loaded, original):
+  def same(path, loaded, original):
     assert loaded.dtype == np.float32
-    rounded = original.astype(numpy_dtype).astype(np.float32)
-    np.testing.assert_array_equal(loaded, rounded)
-  jax.tree.map(same, bundle.load(tmp_path).params, params)
+    if not path[-1].key.startswith('latent_'):
+      original = original.astype(numpy_dtype).astype(np.float32)
+    np.testing.assert_array_equal(loaded, original)
+  jax.tree.map_with_path(same, bundle.load(tmp_path).params, params)
 
 
 def test_all_wrong_tensors_are_listed_at_once(broken):
@@ -118,12 +125,15 @@ def test_all_wrong_tensors_are_listed_at_once(broken):
   )
 
 
-def test_integer_tensors_are_refused(broken):
+@pytest.mark.parametrize(
+    'dtype, word', [(np.int32, 'I32'), (np.int64, 'int64')]
+)
+def test_integer_tensors_are_refused(broken, dtype, word):
   def spoil(tensors):
     name = sorted(tensors)[0]
-    tensors[name] = tensors[name].astype(np.int32)
+    tensors[name] = tensors[name].astype(dtype)
   rewrite(broken, spoil)
-  fails(broken, 'I32', 'F32')
+  fails(broken, word, 'expected')
 
 
 @pytest.mark.parametrize('keep', [0, 5, 100, -1])
@@ -174,3 +184,75 @@ def test_save_refuses_parameters_of_another_size(params, tmp_path):
   with pytest.raises(ValueError, match='extra: kernel'):
     bundle.save(tmp_path / 'b', variant='micro', model=MODEL, params=wrong)
   assert not (tmp_path / 'b' / 'config.json').exists()
+
+
+def test_old_bundles_without_rounding_read_as_float32(broken):
+  path = broken / 'config.json'
+  config = json.loads(path.read_text())
+  assert config['sampler'].pop('timestep_rounding') == 'float32'
+  path.write_text(json.dumps(config))
+  assert bundle.load(broken).config['sampler'] == bundle.SAMPLER
+  config['sampler']['timestep_rounding'] = 'float8'
+  path.write_text(json.dumps(config))
+  fails(broken, "'float8'", 'bfloat16')
+
+
+def test_save_refuses_values_that_are_not_finite(params, tmp_path):
+  wrong = jax.tree.map(np.copy, params['vae'])
+  wrong['decoder']['conv_in']['bias'][0] = np.inf
+  with pytest.raises(ValueError, match='decoder/conv_in/bias is not finite'):
+    bundle.save(tmp_path, variant='micro', model=MODEL, params={'vae': wrong})
+  assert not list(tmp_path.iterdir())
+
+
+def test_random_weights_are_finite_of_unit_gain_and_the_same_again():
+  first, again = (
+      bundle.load('random:micro', ('dit', 'teacher', 'vae')) for _ in range(2)
+  )
+  kernel = first.params['dit']['blocks']['ffn_out']['kernel']
+  assert kernel.shape == (4, 512, 128) and kernel.dtype == np.float32
+  assert abs(kernel.std() * 512**0.5 - 1) < 0.02
+  assert not np.array_equal(kernel[0], kernel[1])
+  jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+  teacher = first.params['teacher']['blocks']['ffn_out']['kernel']
+  assert not np.array_equal(teacher, kernel)
+  video = jax.jit(first.networks.decode_video)(
+      first.params['vae'], np.ones((1, 1, 2, 2, 8), np.float32)
+  )
+  assert np.isfinite(video).all() and np.std(video) > 1e-3
+  assert bundle.parts_of('random:micro') == ['vae', 'dit', 'teacher']
+
+
+def test_random_weights_of_no_variant_name_the_choices():
+  with pytest.raises(ValueError, match="variant 'huge': expected one of"):
+    bundle.load('random:huge')
+
+
+def test_the_origin_goes_from_bundle_to_bundle(params, tmp_path):
+  origin = bundle.Origin(
+      record={'kind': 'x', 'parts': {'dit': {'layout': 'y'}}},
+      unused={'dit/old.bias': np.arange(3, dtype=ml_dtypes.bfloat16)},
+  )
+  for name in ('first', 'second'):
+    bundle.save(
+        tmp_path / name, variant='micro', model=MODEL, params=params,
+        origin=origin,
+    )
+    origin = bundle.load(tmp_path / name).origin
+    shutil.rmtree(tmp_path / name)  # A training lasts longer than its source.
+  assert origin.record['parts'] == {'dit': {'layout': 'y'}}
+  (key, kept), = origin.unused.items()
+  assert key == 'dit/old.bias' and kept.dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(kept, [0, 1, 2])
+
+
+def test_unused_tensors_are_checked_too(params, tmp_path):
+  origin = bundle.Origin(record={}, unused={'dit/a': np.ones(3, np.float32)})
+  bundle.save(tmp_path, variant='micro', model=MODEL, params=params,
+              origin=origin)
+  path = tmp_path / 'unused.safetensors'
+  path.write_bytes(path.read_bytes()[:-1] + b'\x00')
+  fails(tmp_path, 'unused.safetensors', 'SHA-256')
+  path.unlink()
+  with pytest.raises(FileNotFoundError, match='unused.safetensors'):
+    bundle.load(tmp_path)

@@ -10,14 +10,16 @@ EVERYTHING = None
 # Room -> (rooms of ours that it may import, libraries that it must not).
 TABLE = {
     'types': (set(), {'flax'}),
+    'files': (set(), {'flax'}),
+    'tensor_file': (set(), {'flax'}),
     'parallel': (set(), {'flax'}),
     'flow': ({'types'}, {'flax'}),
     'temporal_reference_encoding': ({'types'}, {'flax'}),
     'models': ({'types', 'parallel'}, set()),
     'asymmetric_distillation': ({'types', 'flow'}, {'flax'}),
     'inputs': ({'types'}, {'flax'}),
-    'convert': ({'types', 'models'}, {'flax'}),
-    'bundle': ({'types', 'models'}, {'flax'}),
+    'convert': ({'types', 'models', 'bundle', 'tensor_file'}, {'flax'}),
+    'bundle': ({'types', 'models', 'files', 'tensor_file'}, {'flax'}),
     'train': (
         {'types', 'parallel', 'flow', 'temporal_reference_encoding', 'models',
          'asymmetric_distillation', 'inputs', 'bundle', 'evals'},
@@ -30,7 +32,7 @@ TABLE = {
     ),
     'evals': (
         {'types', 'flow', 'temporal_reference_encoding', 'models', 'inputs',
-         'bundle', 'generate'},
+         'bundle', 'generate', 'files'},
         {'flax'},
     ),
     'parity': (

@@ -14,7 +14,6 @@ from asymtalker_jax.parity import golden as golden_lib
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 SHARED = pathlib.Path(__file__).parents[2] / 'shared' / 'golden'
-UNSUPPORTED = {'syncnet'}
 
 
 def files():
@@ -23,7 +22,7 @@ def files():
   known = {path.read_bytes() for path in own}
   shared = sorted(SHARED.glob('*.safetensors'))
   own += [path for path in shared if path.read_bytes() not in known]
-  return [path for path in own if path.stem not in UNSUPPORTED]
+  return own
 
 
 def read(name):

@@ -114,6 +114,35 @@ def wan_vae_sizes(published: Mapping[str, Any]) -> wan_vae.WanVaeConfig:
   )
 
 
+def wan_vae_diffusers(
+    config: wan_vae.WanVaeConfig, latent_mean: Any, latent_std: Any
+) -> dict[str, Any]:
+  """config.json of diffusers' `AutoencoderKLWan`.
+
+  Raises:
+    ValueError: sizes that the network of Wan 2.1 does not have.
+  """
+  if config.patch_size != 1 or any(s != 2 for s, _ in config.strides):
+    raise ValueError(
+        f'Wan VAE with patch_size {config.patch_size} and strides '
+        f'{config.strides}: the published network has patch_size 1 and spatial '
+        'stride 2 throughout'
+    )
+  return {
+      '_class_name': 'AutoencoderKLWan',
+      '_diffusers_version': '0.33.0.dev0',
+      'attn_scales': [],
+      'base_dim': config.base_channels,
+      'dim_mult': list(config.multipliers),
+      'dropout': 0.0,
+      'latents_mean': [float(x) for x in latent_mean],
+      'latents_std': [float(x) for x in latent_std],
+      'num_res_blocks': config.res_blocks,
+      'temperal_downsample': [t == 2 for _, t in config.strides],
+      'z_dim': config.latent_channels,
+  }
+
+
 def wan_dit_original(published: Mapping[str, Any]) -> dit.DiTConfig:
   """For Wan 2.1 text-to-video in its original words."""
   what = 'Wan DiT'

@@ -43,6 +43,12 @@ _DIFFUSERS_PLAIN = {
     'down_block_types': 'LTXVideoDownBlock3D',
     'downsample_type': 'conv',
 }
+# What diffusers takes for a decoder of which a configuration says nothing.
+_DECODER_DEFAULTS = {
+    'decoder_block_out_channels': [128, 256, 512, 512],
+    'decoder_layers_per_block': [4, 3, 3, 3, 4],
+    'decoder_spatio_temporal_scaling': [True, True, True, False],
+}
 _STATISTICS = {'mean-of-means': 'latent_mean', 'std-of-means': 'latent_std'}
 _UNIT_PIXEL = rules.drop_unit_axes(0, 2)  # [C, 1, 1] -> [C]
 
@@ -124,6 +130,56 @@ def _diffusers_config(published: Mapping[str, Any]) -> ltx_vae.LtxVaeConfig:
       patch_size=patch_size,
       causal_decoder=published.get('decoder_causal', False),
   )
+
+
+def diffusers_config(config: ltx_vae.LtxVaeConfig) -> dict[str, Any]:
+  """config.json of diffusers' layout; of LTX 0.9.0 the published one.
+
+  FlashHead's code knows that one by its values, so it has no key more.
+
+  Raises:
+    ValueError: the configuration has blocks that this layout does not.
+  """
+  _diffusers_sources(config)  # Raises.
+  widths, layers, strided = _grouped(
+      config.encoder_blocks, config.encoder_base_channels
+  )
+  decoder = dict(zip(
+      _DECODER_DEFAULTS,
+      _grouped(config.decoder_blocks, config.decoder_base_channels),
+  ))  # pyformat: disable
+  published = {
+      '_class_name': 'AutoencoderKLLTXVideo',
+      '_diffusers_version': '0.32.0.dev0',
+      'block_out_channels': widths,
+      'decoder_causal': config.causal_decoder,
+      'encoder_causal': True,
+      'in_channels': 3,
+      'latent_channels': config.latent_channels,
+      'layers_per_block': layers,
+      'out_channels': 3,
+      'patch_size': config.patch_size,
+      'patch_size_t': 1,
+      'resnet_norm_eps': 1e-6,
+      'scaling_factor': 1.0,
+      'spatio_temporal_scaling': strided,
+  }
+  return published | ({} if decoder == _DECODER_DEFAULTS else decoder)
+
+
+def _grouped(blocks, width: float) -> tuple[list, list, list]:
+  """Inverse of `_stages`: (widths, layers, strided)."""
+  widths, layers, strided = [], [], []
+  for block in blocks:
+    if block.kind == 'res_x':
+      widths.append(int(width))
+      layers.append(block.num_layers)
+      strided.append(False)
+    elif block.kind == 'compress_all':
+      strided[-1] = True
+    else:
+      width *= block.multiplier
+  return widths[:-1], layers, strided[:-1]  # The last one is the middle.
 
 
 def _stages(widths, layers, strided) -> list[Any]:

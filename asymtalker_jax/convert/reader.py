@@ -4,7 +4,6 @@ Safetensors, sharded or not, are read without any library; PyTorch pickles only
 through `torch.load(weights_only=True)`, which runs no code of theirs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
 import functools
 import glob
 import json
@@ -12,48 +11,18 @@ import os
 import pickle
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-DTYPES = {
-    'F64': np.dtype(np.float64),
-    'F32': np.dtype(np.float32),
-    'F16': np.dtype(np.float16),
-    'BF16': np.dtype(ml_dtypes.bfloat16),
-    'I64': np.dtype(np.int64),
-}
-_POINTER = b'version https://git-lfs'
-_LONGEST_HEADER = 100_000_000
+from asymtalker_jax import tensor_file
 
-
-class Tensors(Mapping):
-  """Key -> array, read when asked for."""
-
-  def __init__(
-      self, readers: Mapping[str, Callable[[], np.ndarray]], dtypes: set[str]
-  ):
-    self._readers = dict(readers)
-    self.dtypes = dtypes
-
-  def __getitem__(self, key: str) -> np.ndarray:
-    return self._readers[key]()
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._readers)
-
-  def __len__(self) -> int:
-    return len(self._readers)
-
-  def shapes(self, *keys: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of those of `keys` that are there."""
-    return {key: self[key].shape for key in keys if key in self}
-
-  @property
-  def widest(self) -> str:
-    """Type that holds all tensors without loss, at most 'float32'."""
-    if self.dtypes <= {'BF16'}:
-      return 'bfloat16'
-    return 'float16' if self.dtypes <= {'F16'} else 'float32'
+# Of a folder without safetensors: how older releases of wav2vec2 come.
+_PICKLE = 'pytorch_model.bin'
+# What torch.load raises for files that are cut, flipped or hostile.
+_DAMAGED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError,
+    LookupError, AttributeError, AssertionError, OverflowError, MemoryError,
+)  # pyformat: disable
+Tensors = dict[str, tensor_file.Tensor]
 
 
 def open_checkpoint(path: str) -> Tensors:
@@ -65,9 +34,8 @@ def open_checkpoint(path: str) -> Tensors:
       without an index, pickles that hold more than tensors.
   """
   if not os.path.isdir(path):
-    _refuse_pointer(path)
     if path.endswith('.safetensors'):
-      return _safetensors(path)
+      return tensor_file.open_file(path)
     return _pickle(path)
   indices = _named(path, '*.safetensors.index.json')
   if len(indices) == 1:
@@ -81,6 +49,9 @@ def open_checkpoint(path: str) -> Tensors:
         f'{path}: {", ".join(names)}: expected one .safetensors file or shards '
         'with one index'
     )
+  pickled = os.path.join(path, _PICKLE)
+  if os.path.isfile(pickled):
+    return _pickle(pickled)
   raise FileNotFoundError(f'{path}: no .safetensors file in it')
 
 
@@ -91,7 +62,7 @@ def read_json(path: str) -> dict[str, Any]:
     FileNotFoundError: no such file.
     ValueError: not a JSON object.
   """
-  _refuse_pointer(path)
+  tensor_file.refuse_pointer(path)
   try:
     with open(path, encoding='utf-8') as file:
       values = json.load(file)
@@ -106,79 +77,33 @@ def _named(folder: str, pattern: str) -> list[str]:
   return sorted(glob.glob(os.path.join(glob.escape(folder), pattern)))
 
 
-def _refuse_pointer(path: str) -> None:
-  with open(path, 'rb') as file:
-    if file.read(len(_POINTER)) == _POINTER:
-      raise ValueError(
-          f'{path}: a Git LFS pointer, not the file; run git lfs pull in it'
-      )
-
-
-def _header(path: str) -> tuple[int, dict[str, Any]]:
-  """(offset of the data, entries) of a whole safetensors file."""
-  size = os.path.getsize(path)
-  with open(path, 'rb') as file:
-    length = int.from_bytes(file.read(8), 'little')
-    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-      raise ValueError(f'{path}: truncated, or not a safetensors file')
-    try:
-      entries = json.loads(file.read(length))
-      entries.pop('__metadata__', None)
-      ends = [entry['data_offsets'][1] for entry in entries.values()]
-    except (ValueError, AttributeError, LookupError, TypeError) as error:
-      raise ValueError(f'{path}: damaged safetensors header') from error
-  expected = 8 + length + max(ends, default=0)
-  if size != expected:
-    raise ValueError(
-        f'{path}: truncated or damaged: {size} bytes; expected {expected}'
-    )
-  return 8 + length, entries
-
-
-def _safetensors(path: str) -> Tensors:
-  start, entries = _header(path)
-  unknown = sorted({e['dtype'] for e in entries.values()} - set(DTYPES))
-  if unknown:
-    raise ValueError(
-        f'{path}: tensors of type {", ".join(unknown)}; expected '
-        f'{", ".join(DTYPES)}'
-    )
-
-  def read(entry):
-    dtype, shape = DTYPES[entry['dtype']], tuple(entry['shape'])
-    if not np.prod(shape):  # An empty map is an error.
-      return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, 'r', start + entry['data_offsets'][0], shape)
-
-  return Tensors(
-      {key: functools.partial(read, e) for key, e in entries.items()},
-      {e['dtype'] for e in entries.values()},
-  )
-
-
 def _sharded(index: str) -> Tensors:
   folder, wanted = os.path.dirname(index), read_json(index).get('weight_map')
-  if not isinstance(wanted, dict) or not wanted:
-    raise ValueError(f'{index}: no weight_map')
+  if not isinstance(wanted, dict) or not wanted or not all(
+      isinstance(name, str) for name in wanted.values()
+  ):
+    raise ValueError(f'{index}: no weight_map of file names')
   names = sorted(set(wanted.values()))
   paths = {name: os.path.join(folder, name) for name in names}
   missing = [name for name, path in paths.items() if not os.path.isfile(path)]
   if missing:
     raise FileNotFoundError(f'{folder}: missing shards {", ".join(missing)}')
-  shards = {name: open_checkpoint(path) for name, path in paths.items()}
+  shards = {name: tensor_file.open_file(path) for name, path in paths.items()}
   absent = [key for key, name in wanted.items() if key not in shards[name]]
-  if absent:
-    raise ValueError(f'{index}: not in the shards: {", ".join(absent)}')
-  return Tensors(
-      {
-          key: functools.partial(shards[name].__getitem__, key)
-          for key, name in wanted.items()
-      },
-      set().union(*(shard.dtypes for shard in shards.values())),
-  )
+  surplus = [
+      key for name, shard in shards.items() for key in shard
+      if wanted.get(key) != name
+  ]  # pyformat: disable
+  if absent or surplus:
+    raise ValueError(
+        f'{index}: not in the shards: {", ".join(absent) or "-"}; in the '
+        f'shards only: {", ".join(surplus) or "-"}'
+    )
+  return {key: shards[name][key] for key, name in wanted.items()}
 
 
 def _pickle(path: str) -> Tensors:
+  tensor_file.refuse_pointer(path)
   try:
     import torch  # pylint: disable=import-outside-toplevel
   except ImportError as error:
@@ -188,18 +113,35 @@ def _pickle(path: str) -> Tensors:
     ) from error
   try:
     state = torch.load(path, map_location='cpu', weights_only=True)
-  except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+  except _DAMAGED as error:
     reason = str(error).strip().splitlines()[0] if str(error) else 'damaged'
     raise ValueError(
         f'{path}: not a plain PyTorch state dict ({reason})'
     ) from error
   if not isinstance(state, dict) or not all(
-      isinstance(value, torch.Tensor) for value in state.values()
+      isinstance(key, str) and isinstance(value, torch.Tensor)
+      for key, value in state.items()
   ):
     raise ValueError(f'{path}: expected a dict of tensors')
-  read = lambda value: value.detach().float().numpy()
-  return Tensors(
-      {key: functools.partial(read, value) for key, value in state.items()},
-      {'BF16' if value.dtype == torch.bfloat16 else 'F32'
-       for value in state.values()},
-  )  # pyformat: disable
+  known = {dtype.name: dtype for dtype in tensor_file.DTYPES.values()}
+  name_of = lambda value: str(value.dtype).removeprefix('torch.')
+  unknown = sorted({name_of(v) for v in state.values()} - set(known))
+  if unknown:
+    raise ValueError(
+        f'{path}: tensors of type {", ".join(unknown)}; expected '
+        f'{", ".join(known)}'
+    )
+
+  def read(value):
+    value = value.detach().contiguous()
+    if value.dtype == torch.bfloat16:  # NumPy has no word for it.
+      return value.view(torch.int16).numpy().view(known['bfloat16'])
+    return value.numpy()
+
+  return {
+      key: tensor_file.Tensor(
+          tuple(value.shape), known[name_of(value)],
+          functools.partial(read, value),
+      )
+      for key, value in state.items()
+  }  # pyformat: disable

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from asymtalker_jax import tensor_file
+
 Array = np.ndarray
 _FIELD = re.compile(r'\{(\w+)(?::([^{}]*))?\}')
 _STACKED = re.compile(r'\[(\d+)\]')
@@ -188,43 +190,61 @@ def _split(target: str) -> tuple[str, int | None]:
   return _STACKED.sub('', target), int(slots[0]) if slots else None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  """Where one target, or one slice of it, comes from."""
+
+  key: str
+  tensor: Any
+  transform: Transform = IDENTITY
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of what `read` gives; nothing is read."""
+    blank = np.broadcast_to(np.zeros((), np.bool_), np.shape(self.tensor))
+    return self.transform.forward(blank).shape
+
+  def read(self) -> Array:
+    """The array in our layout."""
+    return self.transform.forward(np.asarray(self.tensor))
+
+
 class _Filling:
-  """The target arrays while they are being filled, and what went wrong."""
+  """Which source each target takes, and what went wrong."""
 
   def __init__(self, targets: Mapping[str, Any]):
     self.targets = targets
-    self.arrays: dict[str, Array] = {}
-    self.filled: dict[tuple[str, int | None], str] = {}
+    self.filled: dict[tuple[str, int | None], _Source] = {}
     self.problems: list[str] = []
 
-  def put(self, key: str, target: str, value: Array):
-    """Stores one converted tensor, or notes why it has no place."""
+  def put(self, target: str, source: _Source):
+    """Notes the source of one target, or why it has no place."""
     path, slot = _split(target)
-    wanted = self.targets.get(path)
+    key, wanted = source.key, self.targets.get(path)
     if wanted is None:
       self.problems.append(f'no target: {key} -> {target} is not a parameter')
       return
     count = None if slot is None else wanted.shape[0]
     shape = tuple(wanted.shape if slot is None else wanted.shape[1:])
     if (path, slot) in self.filled:
-      other = self.filled[path, slot]
+      other = self.filled[path, slot].key
       self.problems.append(f'filled twice: {target} by {other} and {key}')
-    elif slot is not None and slot >= count:
+      return
+    self.filled[path, slot] = source
+    try:
+      found = source.shape
+    except ValueError as error:
+      self.problems.append(f'wrong shape: {key} -> {target}: {error}')
+      return
+    if slot is not None and slot >= count:
       self.problems.append(f'no target: {key} -> {target} of {count} slices')
-    elif value.shape != shape:
+    elif found != shape:
       self.problems.append(
-          f'wrong shape: {key} -> {target} is {value.shape} instead of {shape}'
+          f'wrong shape: {key} -> {target} is {found} instead of {shape}'
       )
-    elif slot is None:
-      self.arrays[path] = np.asarray(value, wanted.dtype)
-    else:
-      if path not in self.arrays:
-        self.arrays[path] = np.empty(wanted.shape, wanted.dtype)
-      self.arrays[path][slot] = value
-    self.filled.setdefault((path, slot), key)
 
   def note_unfilled(self):
-    """Notes every target, or slice of one, that nothing was stored into."""
+    """Notes every target, or slice of one, that has no source."""
     for path, wanted in self.targets.items():
       slots = [slot for p, slot in self.filled if p == path]
       if None in slots:
@@ -235,20 +255,31 @@ class _Filling:
       elif missing:
         self.problems.append(f'not in the checkpoint: {path} slices {missing}')
 
+  def read(self, path: str) -> Array:
+    """The array of one target, in its dtype."""
+    wanted = self.targets[path]
+    if (path, None) in self.filled:
+      return np.asarray(self.filled[path, None].read(), wanted.dtype)
+    array = np.empty(wanted.shape, wanted.dtype)
+    for slot in range(len(array)):
+      array[slot] = self.filled[path, slot].read()
+    return array
 
-def convert(
-    tensors: Mapping[str, Array], table: Table, targets: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Parameters from a checkpoint.
+
+def plan(
+    tensors: Mapping[str, Any], table: Table, targets: Mapping[str, Any]
+) -> dict[str, tensor_file.Tensor]:
+  """Parameters from a checkpoint, each made when it is asked for.
 
   Args:
-    tensors: checkpoint key -> array.
+    tensors: checkpoint key -> array, or what NumPy can make one of; only the
+      shapes are read here.
     table: layout of the checkpoint.
     targets: nested dict of what has to be filled: anything with shape and
       dtype, such as the `jax.eval_shape` of an init.
 
   Returns:
-    Nested dict like `targets` of numpy arrays in the targets' dtypes.
+    '/'-joined path -> tensor of the target's shape and dtype.
 
   Raises:
     ValueError: some key has no rule or no target, some target no key, or a
@@ -256,65 +287,96 @@ def convert(
   """
   filling = _Filling(flatten(targets))
   for key, tensor in tensors.items():
-    if any(re.fullmatch(pattern, key) for pattern in table.ignore):
+    if ignored(table, key):
       continue
     found = [(r, t) for r in table.rules if (t := r.target_of(key)) is not None]
     if not found:
       filling.problems.append(f'no rule: {key} {np.shape(tensor)}')
-      continue
-    if len(found) > 1:
+    elif len(found) > 1:
       names = ', '.join(target for _, target in found)
       filling.problems.append(f'more than one rule: {key} -> {names}')
-      continue
-    rule, target = found[0]
-    try:
-      value = rule.transform.forward(np.asarray(tensor))
-    except ValueError as error:
-      filling.problems.append(f'wrong shape: {key} -> {target}: {error}')
-      filling.filled.setdefault(_split(target), key)
-      continue
-    filling.put(key, target, value)
+    else:
+      rule, target = found[0]
+      filling.put(target, _Source(key, tensor, rule.transform))
   for path, value in table.constants.items():
-    filling.put('a constant of the table', path, np.asarray(value))
+    filling.put(path, _Source('a constant of the table', np.asarray(value)))
   filling.note_unfilled()
   if filling.problems:
     raise ValueError(
         f'{len(filling.problems)} mismatches between checkpoint and model:\n  '
         + '\n  '.join(filling.problems)
     )
-  return unflatten({path: filling.arrays[path] for path in filling.targets})
+  return {
+      path: tensor_file.Tensor(
+          tuple(wanted.shape), np.dtype(wanted.dtype),
+          functools.partial(filling.read, path),
+      )
+      for path, wanted in filling.targets.items()
+  }  # pyformat: disable
+
+
+def ignored(table: Table, key: str) -> bool:
+  """Whether the checkpoint key has no counterpart in our parameters."""
+  return any(re.fullmatch(pattern, key) for pattern in table.ignore)
+
+
+def convert(
+    tensors: Mapping[str, Any], table: Table, targets: Mapping[str, Any]
+) -> dict[str, Any]:
+  """`plan`, carried out: nested dict like `targets` of NumPy arrays."""
+  found = plan(tensors, table, targets)
+  return unflatten({path: np.asarray(leaf) for path, leaf in found.items()})
 
 
 def _pieces(
-    params: Mapping[str, Array], table: Table
-) -> Iterator[tuple[str, str, Array]]:
-  """(path, the same with its slice in brackets, array) for each rule to try."""
+    params: Mapping[str, Any], table: Table
+) -> Iterator[tuple[str, str, Any, int | None]]:
+  """(path, the same with its slice in brackets, array, slice) for each rule."""
   stacks = {r.target.split('[')[0] for r in table.rules if '[' in r.target}
   for path, value in params.items():
     stack = next((s for s in stacks if path.startswith(s + '/')), None)
     if stack is None:
-      yield path, path, np.asarray(value)
-    else:
-      for slot, piece in enumerate(np.asarray(value)):
-        yield path, f'{stack}[{slot}]{path[len(stack):]}', piece
+      yield path, path, value, None
+      continue
+    for slot in range(value.shape[0]):
+      yield path, f'{stack}[{slot}]{path[len(stack):]}', value, slot
 
 
-def export(params: Mapping[str, Any], table: Table) -> dict[str, Array]:
-  """Checkpoint tensors from parameters: the inverse of `convert`, bit for bit.
+def _exported(value: Any, slot: int | None, transform: Transform):
+  """One tensor of the checkpoint, made when it is asked for."""
+  shape = tuple(value.shape if slot is None else value.shape[1:])
+  blank = np.broadcast_to(np.zeros((), np.bool_), shape)
+
+  def read() -> Array:
+    array = np.asarray(value)
+    array = array if slot is None else array[slot]
+    return np.asarray(transform.inverse(array), order='C')
+
+  shape = transform.inverse(blank).shape
+  return tensor_file.Tensor(shape, np.dtype(value.dtype), read)
+
+
+def plan_export(
+    params: Mapping[str, Any], table: Table
+) -> dict[str, tensor_file.Tensor]:
+  """Checkpoint tensors from parameters: the inverse of `plan`.
 
   Args:
-    params: nested dict of arrays.
+    params: nested dict of arrays, or of what NumPy can make one of.
     table: layout of the checkpoint to write. What it ignores is not written.
 
   Returns:
-    Checkpoint key -> array, contiguous.
+    Checkpoint key -> tensor, contiguous.
 
   Raises:
-    ValueError: a parameter has no rule or several; the message lists all.
+    ValueError: a parameter has no rule or several, or is not what the layout
+      takes for granted; the message lists all.
   """
   tensors, problems = {}, []
-  for path, target, value in _pieces(flatten(params), table):
+  for path, target, value, slot in _pieces(flatten(params), table):
     if path in table.constants:
+      if not np.array_equal(np.asarray(value), table.constants[path]):
+        problems.append(f'{path} -> other values are fixed in this layout')
       continue
     found = [(r, k) for r in table.rules if (k := r.source_of(target))]
     if len(found) != 1:
@@ -322,10 +384,15 @@ def export(params: Mapping[str, Any], table: Table) -> dict[str, Array]:
       problems.append(f'{target} -> {keys}')
       continue
     rule, key = found[0]
-    tensors[key] = np.asarray(rule.transform.inverse(value), order='C')
+    tensors[key] = _exported(value, slot, rule.transform)
   if problems:
     raise ValueError(
         f'{len(problems)} parameters without exactly one rule:\n  '
         + '\n  '.join(problems)
     )
   return tensors
+
+
+def export(params: Mapping[str, Any], table: Table) -> dict[str, Array]:
+  """`plan_export`, carried out: bit for bit what `convert` was given."""
+  return {k: np.asarray(v) for k, v in plan_export(params, table).items()}

@@ -38,7 +38,8 @@ _FIXED = {
     'feat_extract_activation': 'gelu',
     'add_adapter': False,
 }
-_SIZES = {
+# Our name of each size -> that of config.json.
+SIZES = {
     'width': 'hidden_size',
     'depth': 'num_hidden_layers',
     'heads': 'num_attention_heads',
@@ -61,7 +62,7 @@ def config_of(published: Mapping[str, Any]) -> wav2vec2.Wav2Vec2Config:
   Raises:
     ValueError: a key is missing, or asks for what the encoder does not have.
   """
-  missing = sorted(set(_SIZES.values()) - set(published))
+  missing = sorted(set(SIZES.values()) - set(published))
   if missing:
     raise ValueError(f'wav2vec2 config: no {", ".join(missing)}')
   for key, value in _FIXED.items():
@@ -70,8 +71,29 @@ def config_of(published: Mapping[str, Any]) -> wav2vec2.Wav2Vec2Config:
           f'wav2vec2 config: {key} is {published[key]!r}; expected {value!r}'
       )
   return wav2vec2.Wav2Vec2Config(
-      **{ours: published[theirs] for ours, theirs in _SIZES.items()}
+      **{ours: published[theirs] for ours, theirs in SIZES.items()}
   )
+
+
+def published_configs(config: wav2vec2.Wav2Vec2Config) -> dict[str, dict]:
+  """JSON files of an encoder as transformers reads them, by name."""
+  sizes = {theirs: getattr(config, ours) for ours, theirs in SIZES.items()}
+  network = sizes | _FIXED | {
+      'architectures': ['Wav2Vec2Model'],
+      'model_type': 'wav2vec2',
+      'num_feat_extract_layers': len(config.conv_channels),
+  }
+  # The waveform's normalisation, as of wav2vec2-base-960h.
+  waveform = {
+      'do_normalize': True,
+      'feature_extractor_type': 'Wav2Vec2FeatureExtractor',
+      'feature_size': 1,
+      'padding_side': 'right',
+      'padding_value': 0.0,
+      'return_attention_mask': False,
+      'sampling_rate': 16000,
+  }
+  return {'config.json': network, 'preprocessor_config.json': waveform}
 
 
 def _norm(source: str, target: str) -> list[rules.Rule]:
@@ -117,13 +139,18 @@ def table(prefix: str = PREFIX, parametrized: bool = False) -> rules.Table:
   return rules.Table(rules=tuple(found), ignore=UNUSED)
 
 
-def table_of(keys: Iterable[str]) -> rules.Table:
-  """The table for the layout that these checkpoint keys are in."""
+def options_of(keys: Iterable[str]) -> dict[str, Any]:
+  """Arguments of `table` for the layout that these checkpoint keys are in."""
   keys = list(keys)
-  return table(
+  return dict(
       prefix=PREFIX if any(k.startswith(PREFIX) for k in keys) else '',
       parametrized=any('.parametrizations.' in k for k in keys),
   )
+
+
+def table_of(keys: Iterable[str]) -> rules.Table:
+  """The table for the layout that these checkpoint keys are in."""
+  return table(**options_of(keys))
 
 
 def targets(config: wav2vec2.Wav2Vec2Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from asymtalker_jax.parity import autoencoders
 from asymtalker_jax.parity import chunk_loop
 from asymtalker_jax.parity import golden as golden_lib
+from asymtalker_jax.parity import lips
 from asymtalker_jax.parity import mathematics
 from asymtalker_jax.parity import speech
 from asymtalker_jax.parity import transformers
@@ -32,6 +33,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], Callable[..., Any]], ...] = (
     ('scheduler', ('FlowMatchScheduler',), mathematics.scheduler),
     ('dmd', ('DMD',), mathematics.dmd),
     ('frechet', ('sqrtm', 'KID'), mathematics.frechet),
+    ('syncnet', ('SyncNetModel',), lips.syncnet),
 )  # pyformat: disable
 
 

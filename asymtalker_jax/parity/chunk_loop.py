@@ -27,6 +27,7 @@ from asymtalker_jax.convert import wav2vec2 as speech_layouts
 from asymtalker_jax.flow import path
 from asymtalker_jax.flow import samplers
 from asymtalker_jax.generate import color
+from asymtalker_jax.generate import speech
 from asymtalker_jax.inputs import audio
 from asymtalker_jax.models import dit
 from asymtalker_jax.models import ltx_vae
@@ -98,9 +99,9 @@ def _load(golden: golden_lib.Golden) -> _Pipeline:
       golden.weights('vae.'), layouts.original_table(config),
       layouts.targets(config),
   )  # pyformat: disable
-  speech = golden.weights('wav2vec.')
+  heard = golden.weights('wav2vec.')
   speech_params = rules.convert(
-      speech, speech_layouts.table_of(speech),
+      heard, speech_layouts.table_of(heard),
       speech_layouts.targets(speech_config),
   )  # pyformat: disable
   return _Pipeline(
@@ -165,15 +166,23 @@ def _sound_windows(
     return [windows[None, i * new : i * new + frames] for i in range(count)]
   if mode != 'stream':
     raise ValueError(f"audio mode {mode!r}: expected 'once' or 'stream'")
-  sound = np.pad(waveform, (0, -len(waveform) % part))
-  end = infer['cached_audio_duration'] * fps
-  buffer = np.zeros(infer['cached_audio_duration'] * rate, np.float32)
-  found = []
-  for piece in sound.reshape(-1, part):
-    buffer = np.concatenate([buffer, piece])[-len(buffer) :]
-    features = _features(pipeline, buffer)[:end]
-    found.append(audio.window_features(features, end - frames, frames)[None])
-  return found
+  plan = types.ChunkPlan(
+      frames=frames, height=infer['height'], width=infer['width'],
+      temporal_stride=pipeline.dit_config.temporal_stride, spatial_stride=1,
+      latent_channels=pipeline.dit_config.latent_channels,
+      continuity_slots=infer['motion_frames_latent_num'],
+  )  # pyformat: disable
+  stream = speech.Streaming(
+      wav2vec2.Wav2Vec2Encoder(pipeline.speech_config), pipeline.speech_params,
+      plan, [waveform], -(-len(waveform) // part) * new,
+      infer['cached_audio_duration'],
+  )  # pyformat: disable
+  heard = [stream.hear(i)[0] for i in range(stream.chunks)]
+  radius = speech.RADIUS
+  return [
+      audio.window_features(rows, radius, frames, radius)[None]
+      for rows in heard
+  ]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -228,32 +237,7 @@ def _conditioning(reference, sound, continuity) -> types.Conditioning:
   )
 
 
-@jax.jit
-def _transfer(video: jax.Array, image: jax.Array) -> jax.Array:
-  """`color.transfer` at strength 1 as the original has it.
-
-  It takes what the LTX decoder gives, beyond [-1, 1], as it is, and limits XYZ
-  instead; our own decoders stay within [-1, 1], where both agree.
-  """
-  lab, wanted = _limited_lab(video), _limited_lab(image)[:, None]
-  axes = (-3, -2)
-  deviation = lab.std(axes, keepdims=True)
-  scale = wanted.std(axes, keepdims=True) / jnp.where(
-      deviation < 1e-8, 1.0, deviation
-  )
-  moved = (lab - lab.mean(axes, keepdims=True)) * scale
-  rgb = color.lab_to_rgb(moved + wanted.mean(axes, keepdims=True))
-  return 2.0 * rgb - 1.0
-
-
-def _limited_lab(video: jax.Array) -> jax.Array:
-  """Lab of colours in [-1, 1], XYZ relative to white limited to [1e-8, 1]."""
-  lab = color.rgb_to_lab(0.5 * video + 0.5)
-  y = (lab[..., 0] + 16.0) / 116.0
-  f = jnp.stack([y + lab[..., 1] / 500.0, y, y - lab[..., 2] / 200.0])
-  # Lab is linear in this monotonic function of XYZ.
-  x, y, z = jnp.clip(f, (903.3e-8 + 16.0) / 116.0, 1.0)
-  return jnp.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], -1)
+_correct = jax.jit(functools.partial(color.transfer, strength=1.0))
 
 
 def outputs(golden: golden_lib.Golden) -> dict[str, Any]:
@@ -316,7 +300,7 @@ def _run(
     )  # pyformat: disable
     video = pipeline.decode(latents)
     if corrected:
-      video = _transfer(video, image)
+      video = _correct(video, image)
     continuity = pipeline.encode(
         video[:, -pipeline.continuity_frames :],
         golden.tensors.get(f'noise.{chunk}.motion_encode_eps'),

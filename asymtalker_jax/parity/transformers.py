@@ -41,7 +41,10 @@ def _stages(config: dit.DiTConfig, params, inputs) -> dict[str, jax.Array]:
   )
   batch, t, h, w, _ = x.shape
   grid = (t, h // config.patch[1], w // config.patch[2])
-  rotation = rope.rotation(config.width // config.heads, grid)
+  rotation = tuple(
+      angle.reshape(t, -1, angle.shape[-1])
+      for angle in rope.rotation(config.width // config.heads, grid)
+  )
   first = jax.tree.map(lambda p: p[0], params['blocks'])
   block, _ = dit.Block(config).apply(
       {'params': first}, tokens, modulation, rotation, context

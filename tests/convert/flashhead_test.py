@@ -54,7 +54,10 @@ def _stages(config, params, inputs):
   context = model.apply(variables, inputs['audio'], method='context')
   _, t, h, w, _ = inputs['x'].shape
   grid = (t, h // config.patch[1], w // config.patch[2])
-  rotation = rope.rotation(config.width // config.heads, grid)
+  rotation = tuple(
+      angle.reshape(t, -1, angle.shape[-1])
+      for angle in rope.rotation(config.width // config.heads, grid)
+  )
   first = jax.tree.map(lambda p: p[0], params['blocks'])
   y, _ = dit.Block(config).apply(
       {'params': first}, x, modulation, rotation, context

@@ -66,7 +66,7 @@ def test_network_equals_the_reference(golden, params):
       {'params': jax.tree.map(lambda p: p[0], params['blocks'])},
       model.apply(variables, x, method='tokens'),
       modulation,
-      rope.rotation(24, (3, 4, 6)),
+      tuple(x.reshape(3, 24, -1) for x in rope.rotation(24, (3, 4, 6))),
       context,
   )
   golden.check('block0', block.reshape(1, 72, 48))
