@@ -3,6 +3,10 @@
 All hold the continuity slots clean: before every network call the slots with
 mask 1 are overwritten by the conditioning's clean latents, and once more at the
 end, as FlashHead's pipeline does.
+
+The released FlashHead models ran in bfloat16 down to the timestep: with
+rounding 'bfloat16' the network sees 936, 832 and 624 for 937.5, 833.33 and 625,
+and the noise levels of the update are rounded likewise. 'float32' is exact.
 """
 
 import dataclasses
@@ -12,7 +16,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from asymtalker_jax import types
+from asymtalker_jax.flow import noise as noise_lib
 from asymtalker_jax.flow import path
+
+
+ROUNDINGS = ('float32', 'bfloat16')
+
+
+def rounded(x: jax.Array, rounding: str) -> jax.Array:
+  """x in float32, with the values of the type `rounding` (ROUNDINGS).
+
+  Raises:
+    ValueError: unknown rounding.
+  """
+  if rounding not in ROUNDINGS:
+    raise ValueError(f'rounding {rounding!r}: expected one of {ROUNDINGS}')
+  x = jnp.asarray(x, jnp.float32)
+  if rounding == 'float32':
+    return x
+  # Not a cast there and back: XLA may take that out.
+  return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
 def hold_clean(
@@ -57,12 +80,14 @@ def predict_x0_at(
     x: jax.Array,
     sigma: jax.Array,
     conditioning: types.Conditioning,
+    rounding: str = 'float32',
 ) -> jax.Array:
   """Clean estimate of x [B, T, H, W, C] at one noise level (a scalar)."""
   x = hold_clean(x, conditioning)
   sigma = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), x.shape[:1])
-  v = velocity(x, path.TIMESTEPS * sigma, conditioning)
-  return path.predict_x0(x, v, sigma)
+  timestep = rounded(path.TIMESTEPS * sigma, rounding)
+  v = velocity(x, timestep, conditioning)
+  return path.predict_x0(x, v, rounded(sigma, rounding))
 
 
 def few_step(
@@ -71,6 +96,7 @@ def few_step(
     sigmas: np.ndarray,
     key: jax.Array,
     noise_shape: tuple[int, ...] | None = None,
+    rounding: str = 'float32',
 ) -> jax.Array:
   """Student's sampler: predict x0, re-noise with fresh noise, repeat.
 
@@ -81,6 +107,7 @@ def few_step(
       (`path.shifted_sigmas`).
     key: noise of step n is drawn from fold_in(key, n).
     noise_shape: [B, T, H, W, C]; defaults to that of the continuity latents.
+    rounding: of timesteps and noise levels, one of ROUNDINGS.
 
   Returns:
     [B, T, H, W, C] clean latents, continuity slots exactly as given.
@@ -89,8 +116,8 @@ def few_step(
   sigmas = jnp.asarray(sigmas, jnp.float32)
 
   def step(n, x0):
-    x = renoise(x0, sigmas[n], key, n)
-    return predict_x0_at(velocity, x, sigmas[n], conditioning)
+    x = renoise(x0, rounded(sigmas[n], rounding), key, n)
+    return predict_x0_at(velocity, x, sigmas[n], conditioning, rounding)
 
   x0 = jax.lax.fori_loop(0, len(sigmas) - 1, step, jnp.zeros(shape))
   return hold_clean(x0, conditioning)
@@ -98,7 +125,7 @@ def few_step(
 
 def renoise(x0: jax.Array, sigma, key: jax.Array, step) -> jax.Array:
   """Fresh noise of sampler step `step` at level sigma; at sigma 1 pure noise."""
-  noise = jax.random.normal(jax.random.fold_in(key, step), x0.shape)
+  noise = noise_lib.normal(noise_lib.fold_in(key, step), x0.shape)
   return path.add_noise(x0, noise, sigma)
 
 
@@ -107,6 +134,7 @@ def euler(
     conditioning: types.Conditioning,
     sigmas: np.ndarray,
     noise: jax.Array,
+    rounding: str = 'float32',
 ) -> jax.Array:
   """Deterministic ODE sampler x <- x - v (sigma_n - sigma_{n+1}).
 
@@ -117,6 +145,7 @@ def euler(
     conditioning: batch of B.
     sigmas: [N + 1] descending noise levels that end in 0.
     noise: [B, T, H, W, C] start at sigma 1.
+    rounding: of timesteps and step lengths, one of ROUNDINGS.
 
   Returns:
     [B, T, H, W, C] clean latents, continuity slots exactly as given.
@@ -125,9 +154,9 @@ def euler(
 
   def step(n, x):
     x = hold_clean(x, conditioning)
-    timestep = jnp.full(x.shape[:1], path.TIMESTEPS * sigmas[n])
-    v = velocity(x, timestep, conditioning)
-    return x - v * (sigmas[n] - sigmas[n + 1])
+    timestep = rounded(path.TIMESTEPS * sigmas[n], rounding)
+    v = velocity(x, jnp.full(x.shape[:1], timestep), conditioning)
+    return x - v * rounded(sigmas[n] - sigmas[n + 1], rounding)
 
   x = jax.lax.fori_loop(0, len(sigmas) - 1, step, noise)
   return hold_clean(x, conditioning)

@@ -3,7 +3,7 @@ r"""Lab colour transfer: gives frames the colour statistics of a picture.
 Per frame and Lab channel, over all pixels (`method_facts`, section 5.2):
 
   c' = (c - mean_frame) std_reference / std_frame + mean_reference         (1)
-  out = (1 - strength) rgb + strength rgb(c'), clipped to [0, 1]           (2)
+  out = (1 - strength) rgb + strength rgb(c'), rgb(c') within [0, 1]       (2)
 
 Lab with the D65 white point through linear sRGB. Everything is float32 and has
 finite gradients: powers and roots never see zero in the branch not taken.
@@ -23,17 +23,22 @@ _RGB_TO_XYZ = np.array(
 )
 _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ.astype(np.float64)).astype(np.float32)
 _WHITE = np.array([0.95047, 1.0, 1.08883], np.float32)
+_BLACK = 1e-8  # of XYZ
 _EPSILON = 0.008856
 _KAPPA = 903.3
 _FLAT = 1e-8  # standard deviation below which a channel counts as constant
 
 
 def rgb_to_lab(rgb: jax.Array) -> jax.Array:
-  """sRGB [..., 3] in [0, 1] -> Lab, L in [0, 100]."""
+  """sRGB [..., 3] -> Lab, L in [0, 100].
+
+  Colours beyond [0, 1] are kept as far as XYZ stays within black and white, as
+  in the original: FlashHead corrects what the LTX decoder gives unclamped.
+  """
   steep = rgb > 0.04045
   safe = jnp.where(steep, rgb, 1.0)
   linear = jnp.where(steep, ((safe + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-  xyz = _matmul(linear, _RGB_TO_XYZ.T) / _WHITE
+  xyz = jnp.clip(_matmul(linear, _RGB_TO_XYZ.T) / _WHITE, _BLACK, 1.0)
   large = xyz > _EPSILON
   root = jnp.cbrt(jnp.where(large, xyz, 1.0))
   f = jnp.where(large, root, (_KAPPA * xyz + 16.0) / 116.0)
@@ -60,15 +65,15 @@ def transfer(
   """Colour-corrected video, equations (1) and (2).
 
   Args:
-    video: [B, F, H, W, 3] in [-1, 1].
+    video: [B, F, H, W, 3] in about [-1, 1].
     reference: [B, H, W, 3] in [-1, 1], the identity reference.
     strength: 0 (no change) to 1 (statistics of the reference).
 
   Returns:
-    [B, F, H, W, 3] in [-1, 1].
+    [B, F, H, W, 3]; in [-1, 1] for such a video, or at strength 1.
   """
-  rgb = jnp.clip(0.5 * video + 0.5, 0.0, 1.0)
-  target = rgb_to_lab(jnp.clip(0.5 * reference + 0.5, 0.0, 1.0))[:, None]
+  rgb = 0.5 * video + 0.5
+  target = rgb_to_lab(0.5 * reference + 0.5)[:, None]
   lab = rgb_to_lab(rgb)
   mean, std = _statistics(lab)
   wanted_mean, wanted_std = _statistics(target)

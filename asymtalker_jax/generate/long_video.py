@@ -4,13 +4,15 @@ Chunk j covers the frames [new j - continuity, new j + new) of the video; what
 lies before 0 or after the end of the speech is silence. Each chunk emits its
 `new` last frames. Chunk 0 starts from one clean slot, the first reference
 latent; later chunks start from the frames before them. All chunks run the same
-compiled function: how many slots are clean is a mask, not a shape.
+compiled function: how many slots are clean is a mask, not a shape. Speech is
+encoded by a function of its own, ahead of the chunks that hear it (`speech`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import functools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +25,12 @@ from asymtalker_jax import types
 from asymtalker_jax.flow import path
 from asymtalker_jax.flow import samplers
 from asymtalker_jax.generate import color
-from asymtalker_jax.inputs import audio
+from asymtalker_jax.generate import speech as speech_lib
 from asymtalker_jax.models import variants
 
-SAMPLES_PER_FRAME = audio.SAMPLE_RATE_HZ // audio.FPS
-RADIUS = 2  # neighbours on each side of an audio window
+SAMPLES_PER_FRAME = speech_lib.SAMPLES_PER_FRAME
 CARRIES = ('reencode', 'latent')
+Speech = speech_lib.Offline | speech_lib.Streaming
 # (velocity, conditioning, key) -> clean latents [B, T, H, W, C].
 Sample = Callable[
     [types.Velocity, types.Conditioning, jax.Array], jax.Array
@@ -97,35 +99,37 @@ class Identity:
   reference: jax.Array
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Speech:
-  """The audio of a run, cut into chunks on demand.
-
-  Attributes:
-    waveform: [B, S] float32 at 16 kHz, prepared for the audio encoder.
-    frames: N video frames to make.
-    chunks: chunks that cover them.
-  """
-
-  waveform: np.ndarray
-  frames: int
-  chunks: int
-
-
-def few_step(timesteps, shift: float) -> Sample:
+def few_step(
+    timesteps, shift: float, rounding: str = 'float32'
+) -> Sample:
   """The student's sampler.
 
   Args:
     timesteps: unshifted, descending, in (0, 1000].
     shift: k of method.md (1).
+    rounding: of timesteps and noise levels, see `flow/samplers.py`.
 
   Raises:
     ValueError: timesteps that do not descend within (0, 1000].
   """
   sigmas = path.shifted_sigmas(timesteps, shift)
   return lambda velocity, conditioning, key: samplers.few_step(
-      velocity, conditioning, sigmas, key
+      velocity, conditioning, sigmas, key, rounding=rounding
   )
+
+
+def student_sampler(values: dict[str, Any], steps: int | None) -> Sample:
+  """The few-step sampler that a bundle asks for.
+
+  Args:
+    values: `sampler` of the bundle's config.
+    steps: even ones instead of the bundle's own, if not None.
+
+  Raises:
+    ValueError: steps out of range.
+  """
+  timesteps = even_timesteps(steps) if steps else values['timesteps']
+  return few_step(timesteps, values['shift'], values['timestep_rounding'])
 
 
 def guided_euler(steps: int, shift: float, scale: float) -> Sample:
@@ -162,7 +166,6 @@ class LongVideo:
       *,
       carry: str = 'reencode',
       color_correction: float = 0.0,
-      audio_context_frames: int = 1,
   ):
     """Prepares the compiled functions; nothing is compiled yet.
 
@@ -174,8 +177,6 @@ class LongVideo:
         continuity; 'latent' hands its last latents over.
       color_correction: 0 (none) to 1, strength of the Lab transfer to the
         identity reference, inside the loop.
-      audio_context_frames: frames around a window that the audio encoder
-        needs for exact features: 1 for log-mel.
 
     Raises:
       ValueError: unknown carry, or a strength outside [0, 1].
@@ -187,12 +188,14 @@ class LongVideo:
           f'color_correction {color_correction}: expected 0 to 1'
       )
     self.plan = networks.chunk
-    self._networks, self._params, self._sample = networks, params, sample
+    self._networks, self._sample = networks, sample
+    # Once, not with every chunk.
+    self._params = jax.device_put(
+        {part: params[part] for part in ('vae', 'dit', 'audio')}
+    )
     self._carry, self._strength = carry, color_correction
-    self._context = audio_context_frames
     self._encode_reference = jax.jit(self._reference)
     self._chunk = jax.jit(self._generate_chunk)
-    self._compiled = None
 
   def start(
       self, image: np.ndarray, seed: int
@@ -221,7 +224,7 @@ class LongVideo:
   def prepare(
       self, waveform: np.ndarray, frames: int | None = None
   ) -> Speech:
-    """Speech of a run.
+    """Speech of a run that is known as a whole.
 
     Args:
       waveform: [S] or [B, S] float32 at 16 kHz; one row drives all identities.
@@ -230,17 +233,34 @@ class LongVideo:
     rows = np.atleast_2d(waveform)
     if frames is None:
       frames = round(rows.shape[1] / SAMPLES_PER_FRAME)
-    return Speech(
-        waveform=np.stack([self._networks.prepare_waveform(r) for r in rows]),
-        frames=frames,
-        chunks=-(-frames // self.plan.new_frames),
+    return speech_lib.Offline(
+        self._networks.audio, self._params['audio'], self.plan, rows, frames
     )
 
-  def compile(self, identity: Identity, state: RolloutState) -> None:
-    """Compiles the function of a chunk ahead of its first use."""
-    speech = self.prepare(np.zeros(SAMPLES_PER_FRAME, np.float32))
-    arguments = self._arguments(identity, speech, state)
-    self._compiled = self._chunk.lower(*arguments).compile()
+  def stream(self, blocks: Iterable[np.ndarray], frames: int) -> Speech:
+    """Speech of a run that is heard through a ring buffer.
+
+    Args:
+      blocks: of [n] float32 at 16 kHz, for all identities; read while frames
+        are made.
+      frames: video frames to make.
+    """
+    return speech_lib.Streaming(
+        self._networks.audio, self._params['audio'], self.plan, blocks, frames
+    )
+
+  def trace(
+      self, identity: Identity, speech: Speech, state: RolloutState
+  ) -> jax.stages.Traced:
+    """The program of a chunk; also compiles the audio encoder."""
+    heard = jax.ShapeDtypeStruct(speech.compile(), np.float32)
+    return self._chunk.trace(*self._arguments(identity, heard, state))
+
+  def compile(
+      self, identity: Identity, speech: Speech, state: RolloutState
+  ) -> None:
+    """Compiles what a run needs ahead of its first use; jit keeps it."""
+    self.trace(identity, speech, state).lower().compile()
 
   def run(
       self, identity: Identity, speech: Speech, state: RolloutState
@@ -256,10 +276,10 @@ class LongVideo:
       [B, n, H, W, 3] uint8 frames, n = new_frames except in the last chunk, and
       the state after them.
     """
-    function = self._compiled or self._chunk
     while state.chunk < speech.chunks:
-      arguments = self._arguments(identity, speech, state)
-      frames, continuity = function(*arguments)
+      heard = speech.hear(state.chunk)
+      arguments = self._arguments(identity, heard, state)
+      frames, continuity = self._chunk(*arguments)
       left = speech.frames - state.chunk * self.plan.new_frames
       state = RolloutState(
           continuity=np.asarray(continuity),
@@ -268,47 +288,17 @@ class LongVideo:
       )
       yield np.asarray(frames)[:, :left], state
 
-  def _arguments(self, identity, speech, state):
+  def _arguments(self, identity, heard, state):
     """What the compiled function takes for the chunk that `state` is at."""
-    waveform, index = self.audio_of_chunk(speech, state.chunk)
-    batch = len(identity.image)
-    waveform = np.broadcast_to(waveform, (batch, waveform.shape[1]))
     return (
         self._params,
         identity.image,
         identity.reference,
         np.asarray(state.continuity),
-        waveform,
-        index,
+        heard,
         state.key,
         np.int32(state.chunk),
     )
-
-  def audio_of_chunk(
-      self, speech: Speech, chunk: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples around a chunk and where its audio windows lie in them.
-
-    Counted from the first frame of chunk 0, which lies `continuity_frames`
-    before the speech, chunk j covers [new j, new j + F) of a track whose length
-    is that of all chunks. Windows are clamped to that track, as in training.
-
-    Returns:
-      [B, samples] of a constant length and [F, 5] frame indices into it.
-    """
-    plan = self.plan
-    start = chunk * plan.new_frames
-    total = speech.chunks * plan.new_frames + plan.continuity_frames
-    index = audio.window_index(start, plan.frames, total, RADIUS)
-    first = start - RADIUS - self._context
-    count = plan.frames + 2 * (RADIUS + self._context)
-    begin = (first - plan.continuity_frames) * SAMPLES_PER_FRAME
-    end = begin + count * SAMPLES_PER_FRAME
-    inside = speech.waveform[:, max(begin, 0) : max(end, 0)]
-    before = min(max(-begin, 0), end - begin)
-    after = end - begin - before - inside.shape[1]
-    padded = np.pad(inside, ((0, 0), (before, after)))
-    return padded, (index - first).astype(np.int32)
 
   def _reference(self, params, image):
     encode = functools.partial(self._networks.encode_video, params['vae'])
@@ -320,21 +310,20 @@ class LongVideo:
     )
 
   def _generate_chunk(
-      self, params, image, reference, continuity, waveform, index, key, chunk
+      self, params, image, reference, continuity, heard, key, chunk
   ):
-    """Frames [B, new, H, W, 3] uint8 and continuity [B, m, H, W, C] after."""
+    """Frames [B, new, H, W, 3] uint8 and continuity [B, m, H, W, C] after;
+    heard: as `Speech.hear` gives it, of one row or of B."""
     networks, plan = self._networks, self.plan
     batch, latent_frames = reference.shape[:2]
-    count = waveform.shape[1] // SAMPLES_PER_FRAME
-    features = jax.vmap(
-        lambda row: networks.encode_audio(params['audio'], row, count)
-    )(waveform)
+    heard = jnp.broadcast_to(heard, (batch, *heard.shape[1:]))
+    window = np.arange(2 * speech_lib.RADIUS + 1)
     slots = jnp.where(chunk == 0, 1, plan.continuity_slots)
     mask = (jnp.arange(latent_frames) < slots).astype(jnp.float32)
     padding = latent_frames - plan.continuity_slots
     conditioning = types.Conditioning(
         reference=reference,
-        audio=features[:, index],
+        audio=heard[:, np.arange(plan.frames)[:, None] + window],
         continuity=jnp.pad(
             continuity, ((0, 0), (0, padding), (0, 0), (0, 0), (0, 0))
         ),

@@ -12,7 +12,6 @@ import threading
 
 import av
 import numpy as np
-from PIL import Image
 
 from asymtalker_jax.inputs import audio
 
@@ -261,25 +260,5 @@ class BackgroundWriter:
       if self._error is None:  # After an error, only empty the queue.
         try:
           self._writer.write(frames)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # Raised by the next call; never lost.
           self._error = error
-
-
-def contact_sheet(
-    frames: np.ndarray, path: str | os.PathLike, columns: int = 8
-) -> None:
-  """Writes frames [n, H, W, 3] uint8 as one PNG, row by row."""
-  count, height, width, _ = frames.shape
-  columns = min(columns, count)
-  rows = -(-count // columns)
-  sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
-  sheet[:count] = frames
-  sheet = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
-  image = Image.fromarray(sheet.reshape(rows * height, columns * width, 3))
-  temporary = f'{os.fspath(path)}.{os.getpid()}.part'
-  try:
-    image.save(temporary, 'PNG')
-    os.replace(temporary, path)
-  finally:
-    if os.path.exists(temporary):
-      os.remove(temporary)

@@ -4,7 +4,7 @@ Files are read in blocks, so a long stereo recording at 48 kHz never exists as
 a whole in memory; what stays is 64 kB per second.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import os
 
@@ -92,32 +92,23 @@ def read_recording(path: str | os.PathLike) -> Recording:
     ValueError: empty, truncated or not media, no samples, NaN or infinite
       samples, shorter than one video frame (40 ms) or longer than 6 hours.
   """
+  parts = []
+  seconds = _listen(os.fspath(path), parts.append)
+  return Recording(waveform=np.concatenate(parts), seconds=seconds)
+
+
+def measure_seconds(path: str | os.PathLike) -> float:
+  """Length of a file that `read_recording` would read, raising as that does;
+  nothing of it is kept."""
+  return _listen(os.fspath(path), lambda block: None)
+
+
+def stream_waveform(path: str | os.PathLike) -> Iterator[np.ndarray]:
+  """Yields the waveform of `read_recording` in blocks [n], in constant memory;
+  raises as that does."""
   path = os.fspath(path)
-  source = open_blocks(path)
-  rate = source.sample_rate_hz
-  resampler = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype='float32')
-  parts, samples = [], 0
-  for block in source.blocks:
-    if not np.isfinite(block).all():
-      raise ValueError(
-          f'{path}: NaN or infinite samples at {samples / rate:.2f} s or later;'
-          ' expected finite values in [-1, 1]'
-      )
-    samples += len(block)
-    if samples > MAX_SECONDS * rate:
-      raise ValueError(f'{path}: expected at most {MAX_SECONDS // 3600} hours')
-    parts.append(resampler.resample_chunk(block.mean(1)))
-  parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-  if samples < MIN_SECONDS * rate:
-    raise ValueError(
-        f'{path}: {samples} samples at {rate} Hz ({1000 * samples / rate:.0f}'
-        f' ms); expected at least {1000 * MIN_SECONDS:.0f} ms, one video frame'
-    )
-  waveform = np.concatenate(parts)
-  length = round(samples * SAMPLE_RATE_HZ / rate)
-  waveform = np.pad(waveform, (0, max(0, length - len(waveform))))[:length]
-  _warn(path, waveform, rate)
-  return Recording(waveform=waveform, seconds=samples / rate)
+  for block, _ in _resampled(path, open_blocks(path)):
+    yield block
 
 
 def load_waveform(path: str | os.PathLike) -> np.ndarray:
@@ -145,6 +136,47 @@ def window_index(
   """[frames, 2 radius + 1] indices into `total` frames, clamped."""
   index = start + np.arange(frames)[:, None] + np.arange(-radius, radius + 1)
   return np.clip(index, 0, total - 1)
+
+
+def _listen(path: str, take: Callable[[np.ndarray], None]) -> float:
+  """Hands every block to `take`; returns seconds and warns as fits."""
+  source = open_blocks(path)
+  count, energy, seconds = 0, 0.0, 0.0
+  for block, seconds in _resampled(path, source):
+    take(block)
+    count += len(block)
+    energy += float(np.square(block, dtype=np.float64).sum())
+  _warn(path, (energy / count) ** 0.5, source.sample_rate_hz)
+  return seconds
+
+
+def _resampled(
+    path: str, source: Blocks
+) -> Iterator[tuple[np.ndarray, float]]:
+  """Yields 16 kHz mono [n] and the seconds of the file read so far."""
+  rate = source.sample_rate_hz
+  resampler = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype='float32')
+  samples = given = 0
+  for block in source.blocks:
+    if not np.isfinite(block).all():
+      raise ValueError(
+          f'{path}: NaN or infinite samples at {samples / rate:.2f} s or later;'
+          ' expected finite values in [-1, 1]'
+      )
+    samples += len(block)
+    if samples > MAX_SECONDS * rate:
+      raise ValueError(f'{path}: expected at most {MAX_SECONDS // 3600} hours')
+    part = resampler.resample_chunk(block.mean(1))
+    given += len(part)
+    yield part, samples / rate
+  if samples < MIN_SECONDS * rate:
+    raise ValueError(
+        f'{path}: {samples} samples at {rate} Hz ({1000 * samples / rate:.0f}'
+        f' ms); expected at least {1000 * MIN_SECONDS:.0f} ms, one video frame'
+    )
+  part = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+  left = round(samples * SAMPLE_RATE_HZ / rate) - given
+  yield np.pad(part, (0, max(0, left - len(part))))[:left], samples / rate
 
 
 def _sound_blocks(path: str) -> Iterator[np.ndarray]:
@@ -249,14 +281,13 @@ def _decoded(container, stream, rate: int) -> Iterator[np.ndarray]:
       yield frame.to_ndarray().T
 
 
-def _warn(path: str, waveform: np.ndarray, rate: int) -> None:
+def _warn(path: str, loudness: float, rate: int) -> None:
   """Warns where a valid file will not drive a mouth well."""
   if rate < LOW_RATE_HZ:
     logging.warning(
         '%s: sampled at %d Hz; lip movements will suffer below %d Hz',
         path, rate, LOW_RATE_HZ,
     )
-  loudness = float(np.sqrt(np.mean(np.square(waveform))))
   if not loudness:
     logging.warning('%s: silence; the mouth will hardly move', path)
   elif loudness < QUIET_RMS:

@@ -54,7 +54,7 @@ def encode_dataset(
   if worker == 0:
     bundle_lib.save(
         os.path.join(out, VAE_FOLDER), variant=bundle.config['variant'],
-        model=networks.values, params=params,
+        model=networks.values, params=params, origin=bundle.origin,
     )
   encoders = _encoders(networks, params, config.reference_encoding)
   counts = {}

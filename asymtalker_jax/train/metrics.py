@@ -20,6 +20,8 @@ from PIL import Image
 import tensorboardX
 import tqdm
 
+from asymtalker_jax.inputs import contact_sheet
+
 FILE = 'metrics.jsonl'
 BEHIND = 2  # Steps in flight: one running, one queued.
 
@@ -80,8 +82,11 @@ class MetricWriter:
   def video(
       self, step: int, name: str, video: np.ndarray, columns: int = 8
   ) -> None:
-    """Writes the contact sheet of [F, H, W, 3] frames, see `image`."""
-    self.image(step, name, contact_sheet(video, columns))
+    """Writes up to 4 rows of [F, H, W, 3] frames, evenly in time, as `image`
+    does."""
+    frames = contact_sheet.spread(to_uint8(video), 4 * columns)
+    rows = contact_sheet.wrap(frames, columns)
+    self.image(step, name, contact_sheet.picture(rows))
 
   def flush(self) -> None:
     """Returns when all is written; raises what went wrong."""
@@ -198,24 +203,6 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   if image.dtype == np.uint8:
     return image
   return np.clip((image + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
-
-
-def contact_sheet(video: np.ndarray, columns: int = 8) -> np.ndarray:
-  """Returns [rows H, columns W, 3] uint8: up to 4 rows, evenly in time.
-
-  Args:
-    video: [F, H, W, 3] uint8, or float in [-1, 1].
-    columns: frames per row.
-  """
-  video = to_uint8(video)
-  count = min(len(video), 4 * columns)
-  frames = video[np.linspace(0, len(video) - 1, count).round().astype(int)]
-  rows = -(-count // columns)
-  sheet = np.zeros((rows * columns,) + frames.shape[1:], np.uint8)
-  sheet[:count] = frames
-  height, width = frames.shape[1:3]
-  sheet = sheet.reshape(rows, columns, height, width, 3)
-  return sheet.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
 
 
 def _cut(path: str, last_step: int) -> None:

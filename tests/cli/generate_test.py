@@ -30,7 +30,7 @@ SECONDS = 1.75  # round(43.75) = 44 frames, 4 chunks of 12
 KEYS = {
     'frames', 'fps', 'audio_seconds', 'chunks', 'wall_s', 'compile_s',
     'frames_per_s', 'first_frame_s', 'peak_rss_mb', 'bundle', 'seed',
-    'versions',
+    'versions', 'identities',
 }
 
 
@@ -98,6 +98,70 @@ def test_the_same_seed_gives_the_same_file(inputs, tmp_path):
     assert cli.main(words(inputs, tmp_path / f'{name}.mp4', seed=seed)) == 0
   a, b, c = ((tmp_path / f'{n}.mp4').read_bytes() for n in 'abc')
   assert a == b != c
+
+
+def test_several_identities_have_a_video_each(inputs, tmp_path):
+  other = inputs / 'grey.png'
+  Image.new('RGB', (40, 40), (90, 90, 90)).save(other)
+  sheet, report = tmp_path / 'x.png', tmp_path / 'x.json'
+  assert cli.main(words(
+      inputs, tmp_path / 'x.mp4', contact_sheet=sheet, report=report,
+      audio_mode='streaming',
+  ) + [f'--image={other}']) == 0
+  faces, greys = (
+      video.read_frames(tmp_path / f'x_{name}.mp4') for name in ('face', 'grey')
+  )
+  assert faces.shape == greys.shape == (44, 32, 32, 3)
+  assert np.abs(faces.astype(int) - greys).mean() > 2
+  for name in ('face', 'grey'):
+    heard = audio.read_recording(tmp_path / f'x_{name}.mp4')
+    assert heard.seconds == pytest.approx(SECONDS, abs=0.001)
+  assert Image.open(sheet).size == (8 * 32, 2 * 3 * 32)
+  found = json.loads(report.read_text())
+  assert found['frames'] == 44 and found['identities'] == 2
+  assert sorted(p.name for p in tmp_path.iterdir()) == [
+      'x.json', 'x.png', 'x_face.mp4', 'x_grey.mp4'
+  ]
+
+
+def test_portraits_of_one_name(inputs, tmp_path, capfd):
+  twice = [f'--image={inputs / "face.png"}']
+  assert cli.main(words(inputs, tmp_path / 'x.mp4') + twice) == 2
+  line = capfd.readouterr().err
+  assert line.count('\n') == 1
+  assert "'face'; expected different file names" in line
+
+
+def test_a_bad_second_portrait_leaves_nothing(inputs, tmp_path, capfd):
+  more = [f'--image={inputs / "missing.png"}']
+  assert cli.main(words(inputs, tmp_path / 'x.mp4') + more) == 2
+  assert 'missing.png: no such file' in capfd.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+FULL_DISK = """
+import resource, sys
+from asymtalker_jax.cli import main
+size = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+sys.exit(main.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize('size', [300, 2500])
+def test_a_full_disk_is_one_line_and_leaves_nothing(inputs, tmp_path, size):
+  # The first size fails at the first frames, the second while closing.
+  done = subprocess.run(
+      [sys.executable, '-c', FULL_DISK, str(size),
+       *words(inputs, tmp_path / 'x.mp4', steps=1)],
+      capture_output=True, text=True, cwd=ROOT, check=False,
+      env=os.environ | {'ASYMTALKER_CACHE': ''},
+  )
+  assert done.returncode == 2, done.stderr
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith(f'asymtalker generate: {tmp_path / "x.mp4"}: cannot')
+  assert 'Traceback' not in done.stderr
+  assert not list(tmp_path.iterdir())
 
 
 def make(folder, name):

@@ -111,3 +111,41 @@ def test_any_number_of_steps_runs(steps):
   np.testing.assert_allclose(
       out, samplers.hold_clean(c.reference, c), atol=1e-5
   )
+
+
+def test_bfloat16_rounding_gives_the_timesteps_of_the_released_models():
+  c, seen = conditioning(slots=0), []
+
+  def velocity(x, t, _):
+    jax.debug.callback(lambda t: seen.append(float(t)), t[0])
+    return jnp.ones_like(x)
+
+  for rounding in samplers.ROUNDINGS:
+    jax.block_until_ready(samplers.few_step(
+        velocity, c, SIGMAS, jax.random.key(0), rounding=rounding
+    ))
+    jax.effects_barrier()
+  np.testing.assert_allclose(
+      seen, [1000, 937.5, 2500 / 3, 625, 1000, 936, 832, 624], rtol=1e-6
+  )
+
+
+def test_bfloat16_rounding_holds_for_the_update_too():
+  x = jnp.ones((1, 1, 1, 1, 1))
+  c = types.Conditioning(
+      reference=x, audio=x, continuity=x, mask=jnp.zeros((1, 1))
+  )
+  x0 = samplers.predict_x0_at(
+      lambda x, t, c: jnp.ones_like(x), x, SIGMAS[2], c, 'bfloat16'
+  )
+  assert float(x0[0, 0, 0, 0, 0]) == 1 - 0.83203125  # Of 0.83333.
+
+
+def test_rounding_inside_a_compiled_program_is_not_taken_out():
+  got = jax.jit(lambda s: samplers.rounded(1000.0 * s, 'bfloat16'))(SIGMAS)
+  np.testing.assert_array_equal(got, [1000, 936, 832, 624, 0])
+
+
+def test_unknown_rounding_names_the_choices():
+  with pytest.raises(ValueError, match="'float16': expected one of"):
+    samplers.rounded(jnp.ones(()), 'float16')

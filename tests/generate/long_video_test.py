@@ -20,6 +20,18 @@ PLAN = types.ChunkPlan(
 FRAME = long_video.SAMPLES_PER_FRAME
 
 
+@dataclasses.dataclass(frozen=True)
+class Level:
+  """An audio encoder whose feature is the mean of a frame's samples."""
+
+  def prepare_waveform(self, waveform):
+    return np.asarray(waveform, np.float32)
+
+  def encode(self, params, waveform, frames):
+    del params
+    return waveform.reshape(frames, FRAME).mean(1)[:, None, None]
+
+
 @dataclasses.dataclass
 class Known:
   """A VAE that averages and repeats, and a network that predicts `target`.
@@ -33,6 +45,7 @@ class Known:
       default_factory=lambda: {'reference_encoding': 'temporal'}
   )
   traces: int = 0
+  audio: Level = Level()
 
   def encode_video(self, params, video):
     del params
@@ -46,13 +59,6 @@ class Known:
     rest = jnp.repeat(latents[:, 1:], 4, axis=1)
     video = jnp.concatenate([latents[:, :1], rest], 1)
     return jnp.repeat(jnp.repeat(video, 4, axis=2), 4, axis=3)
-
-  def prepare_waveform(self, waveform):
-    return np.asarray(waveform, np.float32)
-
-  def encode_audio(self, params, waveform, frames):
-    del params
-    return waveform.reshape(frames, FRAME).mean(1)[:, None, None]
 
   def bind_velocity(self, params):
     del params
@@ -122,33 +128,9 @@ def test_audio_before_the_start_is_silence():
   # Latent frame 2 covers frames 0..3 and hears 3 - 2; slot 1 is before.
   np.testing.assert_allclose(brightness(found), 0.5, atol=0.01)
   video = make(first_neighbour)
-  speech = video.prepare(np.full(12 * FRAME, 0.5))
-  samples, index = video.audio_of_chunk(speech, 0)
-  level = samples.reshape(-1, FRAME).mean(1)[index]
-  np.testing.assert_array_equal(level[:5, 2], 0.0)
-  np.testing.assert_array_equal(level[5:, 2], 0.5)
-
-
-def test_chunk_windows_equal_those_of_the_whole_file():
-  networks = variants.build(variants.values_of('micro'))
-  plan = networks.chunk
-  video = long_video.LongVideo(
-      networks, PARAMS, long_video.few_step([1000], 5.0)
-  )
-  rng = np.random.default_rng(0)
-  speech = video.prepare(rng.normal(size=70 * FRAME).astype(np.float32))
-  total = speech.chunks * plan.new_frames + plan.continuity_frames
-  lead = plan.continuity_frames * FRAME
-  track = np.pad(speech.waveform[0], (lead, total * FRAME))[: total * FRAME]
-  whole = np.asarray(networks.encode_audio({}, track, total))
-  for chunk in range(speech.chunks):
-    samples, index = video.audio_of_chunk(speech, chunk)
-    count = samples.shape[1] // FRAME
-    found = np.asarray(networks.encode_audio({}, samples[0], count))[index]
-    wanted = audio.window_features(
-        whole, chunk * plan.new_frames, plan.frames
-    )
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+  level = video.prepare(np.full(12 * FRAME, 0.5)).hear(0)[0, 2:-2, 0, 0]
+  np.testing.assert_array_equal(level[:5], 0.0)
+  np.testing.assert_array_equal(level[5:], 0.5)
 
 
 def test_chunk_0_has_one_clean_slot_and_later_chunks_all():
@@ -227,9 +209,9 @@ def test_all_chunks_run_one_compiled_function():
   video = make(noise_and_carry)
   networks = video._networks
   identity, state = video.start(GREY, 0)
-  video.compile(identity, state)
-  traced = networks.traces
   speech = video.prepare(np.zeros(40 * FRAME))
+  video.compile(identity, speech, state)
+  traced = networks.traces
   assert len(list(video.run(identity, speech, state))) == 4
   assert networks.traces == traced
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
 import pytest
 
 from asymtalker_jax.generate import media
@@ -124,6 +123,19 @@ def test_folder_that_is_not_there(tmp_path):
   assert str(path) in str(error.value)
 
 
+def test_background_writer_passes_every_kind_of_error_on(tmp_path, monkeypatch):
+  def fail(*_):
+    raise MemoryError('no frame')
+  monkeypatch.setattr(media.VideoWriter, 'write', fail)
+  with pytest.raises(MemoryError, match='no frame'):
+    with media.BackgroundWriter(
+        media.VideoWriter(tmp_path / 'x.mp4', SIZE, SIZE)
+    ) as writer:
+      for _ in range(10):  # More than the queue holds.
+        writer.write(frames(1))
+  assert not list(tmp_path.iterdir())
+
+
 FULL_DISK = """
 import resource, sys
 import numpy as np
@@ -148,14 +160,3 @@ def test_no_space_left_is_one_line_and_leaves_nothing(tmp_path):
   assert done.stdout.startswith(f'{path}: cannot be written (')
   assert done.stdout.count('\n') == 1
   assert not list(tmp_path.iterdir())
-
-
-def test_contact_sheet_is_laid_out_row_by_row(tmp_path):
-  path = tmp_path / 'x.png'
-  pictures = np.concatenate([frames(1, v) for v in (10, 20, 30, 40, 50)])
-  media.contact_sheet(pictures, path, columns=3)
-  sheet = np.asarray(Image.open(path))
-  assert sheet.shape == (2 * SIZE, 3 * SIZE, 3)
-  cells = sheet[SIZE // 2 :: SIZE, SIZE // 2 :: SIZE, 0]
-  np.testing.assert_array_equal(cells, [[10, 20, 30], [40, 50, 0]])
-  assert list(tmp_path.iterdir()) == [path]

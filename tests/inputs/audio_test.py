@@ -168,3 +168,24 @@ def test_real_files(name, seconds):
 def test_real_files_without_usable_sound(name, word):
   with pytest.raises(ValueError, match=word):
     audio.load_waveform(shared_media.path(name))
+
+
+@pytest.mark.parametrize('rate', [8000, 16000, 44100])
+def test_a_stream_gives_the_samples_of_the_recording(tmp_path, rate):
+  path = write(tmp_path, tone(rate, 5.03), rate)
+  blocks = list(audio.stream_waveform(path))
+  recording = audio.read_recording(path)
+  np.testing.assert_array_equal(np.concatenate(blocks), recording.waveform)
+  assert audio.measure_seconds(path) == recording.seconds
+  assert max(map(len, blocks)) <= 16000 * 9  # 2^16 samples at 8 kHz
+
+
+def test_a_stream_of_a_damaged_file_raises_where_it_breaks(tmp_path):
+  path = write(tmp_path, tone(16000, 30.0), 16000)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  blocks = audio.stream_waveform(path)
+  assert len(next(blocks)) > 0
+  with pytest.raises(ValueError, match='truncated'):
+    list(blocks)
+  with pytest.raises(ValueError, match='truncated'):
+    audio.measure_seconds(path)
