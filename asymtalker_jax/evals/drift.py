@@ -3,33 +3,22 @@
 from collections.abc import Iterable
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-# sRGB (D65) to XYZ relative to the white point.
-_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
-_XYZ /= _XYZ.sum(axis=1, keepdims=True)
-_LINEAR = np.arange(256) / 255.0
-_LINEAR = np.where(
-    _LINEAR <= 0.04045, _LINEAR / 12.92, ((_LINEAR + 0.055) / 1.055) ** 2.4
-).astype(np.float32)
+from asymtalker_jax.generate import color
+
+
+@jax.jit
+def _lab(frame: jax.Array) -> jax.Array:
+  return color.rgb_to_lab(frame.astype(jnp.float32) / 255.0)
 
 
 def lab(frame: np.ndarray) -> np.ndarray:
   """CIE L*a*b* (D65) of a frame [..., 3] uint8 sRGB; float32."""
-  xyz = _LINEAR[frame] @ _XYZ.T.astype(np.float32)
-  epsilon = (6 / 29) ** 3
-  f = np.where(
-      xyz > epsilon, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29
-  )
-  x, y, z = f[..., 0], f[..., 1], f[..., 2]
-  return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+  return np.asarray(_lab(frame))
 
 
 def mean_lab(frame: np.ndarray, every: int = 2) -> np.ndarray:
@@ -52,8 +41,8 @@ class Trend:
     values: [W] mean of each window.
     first: mean of the first window; last: of the last.
     slope: per minute, least squares over windows.
-    slope_interval: half width of its 95 % interval, windows taken as
-      independent; infinite for fewer than 3 windows.
+    slope_interval: half width of its 95 % interval, widened where neighbouring
+      windows are alike; infinite for fewer than 3 windows.
   """
 
   times: np.ndarray
@@ -76,6 +65,19 @@ def windows(
   return (edges[:-1] + edges[1:]) / 2 / fps, np.asarray(means)
 
 
+def _widening(rest: np.ndarray) -> float:
+  """Factor on a standard error for residuals [W] with memory.
+
+  As of an autoregressive process of order 1: sqrt((1 + r) / (1 - r)) for the
+  correlation r > 0 of neighbours.
+  """
+  power = float(rest @ rest)
+  if power <= 1e-24:
+    return 1.0
+  r = float(rest[1:] @ rest[:-1]) / power
+  return float(np.sqrt((1 + r) / (1 - r))) if r > 0 else 1.0
+
+
 def trend(
     curve: np.ndarray, fps: int = 25, window_s: float = 10.0
 ) -> Trend:
@@ -86,7 +88,9 @@ def trend(
     fit = stats.linregress(times / 60.0, values)
     slope = float(fit.slope)
     if len(values) >= 3:
+      rest = values - (fit.intercept + fit.slope * times / 60.0)
       interval = float(fit.stderr * stats.t.ppf(0.975, len(values) - 2))
+      interval *= _widening(rest)
   return Trend(
       times=times,
       values=values,
@@ -95,6 +99,38 @@ def trend(
       slope=slope,
       slope_interval=interval,
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limit:
+  """What a window may be, relative to the first one.
+
+  Attributes:
+    change: largest loss; a share of the first value where `relative`, else in
+      the unit of the figure.
+    relative: see `change`.
+    rising: whether the figure gets worse by growing.
+  """
+
+  change: float
+  relative: bool = True
+  rising: bool = False
+
+  def of(self, first: float) -> float:
+    """The value that counts as failure for a first window of `first`."""
+    room = abs(first) * self.change if self.relative else self.change
+    return first + room if self.rising else first - room
+
+
+def time_to_failure(
+    found: Trend, limit: Limit, window_s: float = 10.0
+) -> float | None:
+  """Seconds to the start of the first window past its limit; None: never."""
+  bound = limit.of(found.first)
+  past = found.values > bound if limit.rising else found.values < bound
+  if not past.any():
+    return None
+  return float(max(found.times[np.argmax(past)] - window_s / 2, 0.0))
 
 
 def mean_colours(frames: Iterable[np.ndarray]) -> np.ndarray:

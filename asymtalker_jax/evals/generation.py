@@ -1,45 +1,31 @@
 """A bundle as a system under test, with the time and memory that it takes."""
 
-from collections.abc import Iterator
-import os
-import pathlib
-import resource
+from collections.abc import Iterator, Sequence
 import time
+import zlib
 
 import numpy as np
 
 from asymtalker_jax import bundle as bundle_lib
 from asymtalker_jax.generate import long_video
+from asymtalker_jax.generate import process
 
 ROLES = ('student', 'teacher')
 TEACHER_STEPS, TEACHER_GUIDANCE = 20, 3.0
-_STATM = pathlib.Path('/proc/self/statm')
 
 
-def resident_mb() -> float:
-  """Memory that this process holds now; its peak where only that is known."""
-  if _STATM.exists():
-    pages = int(_STATM.read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
-  return peak_mb()
-
-
-def peak_mb() -> float:
-  """Largest memory that this process has held."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def load_bundle(name: str, role: str) -> bundle_lib.Bundle:
-  """A bundle with the weights that a role needs.
+def load_bundle(name: str, *roles: str) -> bundle_lib.Bundle:
+  """A bundle with the weights that these roles need.
 
   Raises:
     ValueError: unknown role, or a damaged bundle.
     FileNotFoundError: no such bundle, or no teacher in it.
   """
-  if role not in ROLES:
-    raise ValueError(f'role {role!r}: expected one of {ROLES}')
-  dit = 'dit' if role == 'student' else 'teacher'
-  return bundle_lib.load(name, parts=('vae', dit, 'audio'))
+  for role in roles:
+    if role not in ROLES:
+      raise ValueError(f'role {role!r}: expected one of {ROLES}')
+  weights = ['dit' if role == 'student' else 'teacher' for role in roles]
+  return bundle_lib.load(name, parts=('vae', *weights, 'audio'))
 
 
 def sampler(
@@ -65,18 +51,15 @@ def sampler(
     raise ValueError(
         f'guidance {guidance}: a student has none; expected --role=teacher'
     )
-  timesteps = config['sampler']['timesteps']
-  if steps:
-    timesteps = long_video.even_timesteps(steps)
-  return long_video.few_step(timesteps, shift)
+  return long_video.student_sampler(config['sampler'], steps)
 
 
 class Generation:
   """A `protocol.Generate` that keeps a report of each video.
 
   Attributes:
-    reports: one per finished video, keys as in `speed.KEYS`.
-    memory_mb: resident memory after each chunk of the latest video.
+    reports: one per finished video, keys as in `speed.KEYS`, and 'memory_mb',
+      the resident memory after each chunk.
   """
 
   def __init__(
@@ -89,8 +72,8 @@ class Generation:
       carry: str = 'reencode',
       color_correction: float = 0.0,
   ):
-    """Args: as `load_bundle`, `sampler` and `long_video.LongVideo`; videos
-    after the first use the seeds after `seed`."""
+    """Args: as `load_bundle`, `sampler` and `long_video.LongVideo`; each
+    video has its own seed, of `seed` and its name."""
     params = dict(bundle.params)
     if role == 'teacher':
       params['dit'] = params['teacher']
@@ -103,23 +86,24 @@ class Generation:
     )
     self._seed, self._compiled = seed, False
     self.reports: list[dict] = []
-    self.memory_mb: list[float] = []
 
   def __call__(
-      self, image: np.ndarray, waveform: np.ndarray
+      self, image: np.ndarray, waveform: np.ndarray, name: str = ''
   ) -> Iterator[np.ndarray]:
     """Yields frames [H, W, 3] uint8 for an image [H, W, 3] uint8 and speech
     [S]; only the time spent here counts."""
-    spent, first, count, self.memory_mb = 0.0, None, 0, []
+    spent, first, count, memory_mb = 0.0, None, 0, []
+    # By name, so that a run which finds some videos done draws the same noise.
+    seed = (self._seed + zlib.crc32(name.encode())) % 2**31
     if not self._compiled:
-      self._start(image, 0)
+      self._video.compile(*self._start(image, waveform, seed))
+      self._compiled = True
     began = time.monotonic()
-    identity, state = self._start(image, self._seed + len(self.reports))
-    speech = self._video.prepare(waveform)
+    identity, speech, state = self._start(image, waveform, seed)
     for frames, _ in self._video.run(identity, speech, state):
       spent += time.monotonic() - began
       first = spent if first is None else first
-      self.memory_mb.append(resident_mb())
+      memory_mb.append(round(process.resident_mb(), 1))
       count += len(frames[0])
       yield from frames[0]
       began = time.monotonic()
@@ -128,21 +112,24 @@ class Generation:
         'wall_s': spent,
         'frames_per_s': count / spent,
         'first_frame_s': first,
-        'peak_rss_mb': peak_mb(),
+        'peak_rss_mb': process.peak_mb(),
+        'memory_mb': memory_mb,
     })
 
-  def _start(self, image: np.ndarray, seed: int):
-    """Identity and first state; compiles before the first use."""
+  def _start(self, image: np.ndarray, waveform: np.ndarray, seed: int):
+    """What a run takes: identity, speech and first state."""
     pixels = image[None].astype(np.float32) / 127.5 - 1.0
     identity, state = self._video.start(pixels, seed)
-    if not self._compiled:
-      self._video.compile(identity, state)
-      self._compiled = True
-    return identity, state
+    return identity, self._video.prepare(waveform), state
 
-  def memory_growth(self, chunks_per_minute: float) -> float:
-    """Resident memory of the last minute over the first, minus 1; the first
-    chunk is left out, buffers grow there."""
-    size = max(int(chunks_per_minute), 1)
-    held = self.memory_mb[1:] or self.memory_mb
-    return float(np.mean(held[-size:]) / np.mean(held[:size]) - 1.0)
+
+def memory_growth(memory_mb: Sequence[float], seconds: float) -> float:
+  """Resident memory of the last minute over the first, minus 1.
+
+  Args:
+    memory_mb: after each chunk; the first is left out, buffers grow there.
+    seconds: length of the video.
+  """
+  size = max(int(len(memory_mb) * 60 / seconds), 1)
+  held = memory_mb[1:] or memory_mb
+  return float(np.mean(held[-size:]) / np.mean(held[:size]) - 1.0)

@@ -1,21 +1,34 @@
 """One long video: speech of several clips in a row, one identity reference.
 
 No ground truth exists for it, so every figure compares the video with its
-identity reference, with its own beginning, or with the speech.
+identity reference, with its own beginning, with the speech, or (as a
+distribution) with ground-truth frames of other videos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 
 import numpy as np
 
 from asymtalker_jax import types
+from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import drift
+from asymtalker_jax.evals import frechet
 from asymtalker_jax.evals import identity
 from asymtalker_jax.evals import lip_sync
 from asymtalker_jax.evals import observation
-from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import reader as reader_lib
+
+# Failure of a window, relative to the first one.
+LIMITS = {
+    'identity': drift.Limit(change=0.1),
+    'lab_shift': drift.Limit(change=5.0, relative=False, rising=True),
+    'lip_sync': drift.Limit(change=0.5),
+    'motion': drift.Limit(change=0.8),
+    'frechet': drift.Limit(change=1.0, rising=True),
+}
+THUMBNAIL_S = 10.0
+_LEAST_S = 1.0
 
 
 def looped_speech(
@@ -26,8 +39,8 @@ def looped_speech(
   Raises:
     ValueError: less than one second asked for.
   """
-  if seconds < 1.0:
-    raise ValueError(f'seconds {seconds}: expected at least 1')
+  if seconds < _LEAST_S:
+    raise ValueError(f'seconds {seconds}: expected at least {_LEAST_S:g}')
   count = int(round(seconds * fps))
   waveforms, mouths, frames, index = [], [], 0, 0
   while frames < count:
@@ -40,36 +53,61 @@ def looped_speech(
   return np.concatenate(waveforms)[:samples], np.concatenate(mouths)[:count]
 
 
+def case(clips: Sequence[types.Clip], seconds: float) -> cases_lib.Case:
+  """The task: the first clip's face, everybody's speech.
+
+  Its ground truth has a mouth track and no frames but the first.
+
+  Raises:
+    ValueError: less than one second, or clips without a mouth track.
+  """
+  if any('mouth' not in clip.tracks for clip in clips):
+    raise ValueError('a long video needs clips with a "mouth" track')
+  waveform, mouth = looped_speech(clips, seconds)
+  clip = types.Clip(
+      frames=clips[0].frames[:1],
+      waveform=waveform,
+      identity=clips[0].identity,
+      tracks={'mouth': mouth},
+  )
+  return cases_lib.Case(
+      name=f'long_{seconds:g}s', image=clips[0].frames[0], clip=clip
+  )
+
+
 def measure(
-    generate: protocol.Generate,
-    clips: Sequence[types.Clip],
-    seconds: float,
+    frames: Iterable[np.ndarray],
+    task: cases_lib.Case,
+    real: Sequence[types.Clip],
     reader: reader_lib.Reader,
     window_s: float = 10.0,
     fps: int = 25,
 ) -> tuple[dict, np.ndarray]:
-  """Generates and watches one long video.
+  """Watches one long video once; memory grows by about 1 KB per frame.
 
   Args:
-    generate: the system under test.
-    clips: the first gives the identity reference, all give speech.
-    seconds: length of the video.
+    frames: [H, W, 3] uint8 one by one, of the system under test.
+    task: of `case`.
+    real: ground truth that windows are compared with as a distribution.
     reader: the puppet reader.
     window_s: length of a window of the curves.
     fps: frames per second.
 
   Returns:
-    {'seconds', 'figures', 'curves': name -> trend as plain values}, and
-    thumbnails [n, H, W, 3] uint8, one every ten seconds.
+    {'seconds', 'window_s', 'figures', 'curves': name -> trend as plain values,
+    'protocol'}, and thumbnails [n, H, W, 3] uint8, one every THUMBNAIL_S.
   """
-  image = clips[0].frames[0]
-  waveform, mouth = looped_speech(clips, seconds, fps)
   seen = observation.observe(
-      generate(image, waveform), reader, thumbnail_every=int(10 * fps)
+      frames, reader, thumbnail_every=int(THUMBNAIL_S * fps)
   )
-  reference = reader.read([image]).embedding[0]
+  reference = reader.read([task.image]).embedding[0]
+  truth = frechet.Moments(reader.config['features'])
+  for clip in real:
+    truth.update(reader.read(clip.frames).features)
+  mouth = task.clip.tracks['mouth']
   return (
-      _summarise(seen, mouth, reference, window_s, fps) | {'seconds': seconds},
+      _summarise(seen, mouth, reference, truth, window_s, fps)
+      | {'seconds': len(seen.energy) / fps, 'window_s': window_s},
       seen.thumbnails,
   )
 
@@ -87,33 +125,56 @@ def _windowed_pose(
   return np.concatenate(out)
 
 
-def _summarise(
-    seen: observation.Observation,
-    mouth: np.ndarray,
-    reference: np.ndarray,
-    window_s: float,
-    fps: int,
-) -> dict:
-  """Figures and curves of a watched video."""
+def _windowed_frechet(
+    features: np.ndarray, truth: frechet.Moments, size: int
+) -> np.ndarray:
+  """[N] distance of each frame's window of features to ground truth."""
+  count = max(int(np.floor(len(features) / size + 0.5)), 1)
+  edges = np.append(np.arange(count) * size, len(features))
+  out = []
+  for start, end in zip(edges[:-1], edges[1:]):
+    moments = frechet.Moments(features.shape[1])
+    moments.update(features[start:end])
+    out.append(np.full(end - start, frechet.distance(moments, truth)))
+  return np.concatenate(out)
+
+
+def _curves(seen, mouth, reference, truth, size) -> dict[str, np.ndarray]:
+  """Name -> [N], one value per frame."""
   count = min(len(mouth), len(seen.energy))
   tracks = seen.reading.tracks
-  size = int(round(window_s * fps))
   origin = seen.colours[:size].mean(axis=0)
-  per_frame = {
+  found = {
       'identity': identity.similarity(seen.reading.embedding, reference),
       'lab_shift': drift.lab_shift(seen.colours, origin),
       'motion': _windowed_pose(tracks, size),
       'frame_energy': seen.energy,
+      'lip_sync': _windowed_sync(tracks['mouth'][:count], mouth[:count], size),
   }
+  if size > 1 and len(seen.energy) > 1:
+    found['frechet'] = _windowed_frechet(seen.reading.features, truth, size)
+  return found
+
+
+def _summarise(
+    seen: observation.Observation,
+    mouth: np.ndarray,
+    reference: np.ndarray,
+    truth: frechet.Moments,
+    window_s: float,
+    fps: int,
+) -> dict:
+  """Figures and curves of a watched video."""
+  size = int(round(window_s * fps))
+  per_frame = _curves(seen, mouth, reference, truth, size)
   trends = {
       name: drift.trend(curve, fps, window_s)
       for name, curve in per_frame.items()
   }
-  trends['lip_sync'] = _sync_trend(
-      tracks['mouth'][:count], mouth[:count], window_s, fps
-  )
-  ends = seen.colours[-size:].mean(axis=0) - origin
-  sync = lip_sync.measure(tracks['mouth'][:count], mouth[:count])
+  count = min(len(mouth), len(seen.energy))
+  read = seen.reading.tracks['mouth']
+  sync = lip_sync.measure(read[:count], mouth[:count])
+  ends = seen.colours[-size:].mean(axis=0) - seen.colours[:size].mean(axis=0)
   same = trends['identity']
   figures = {
       'frames': float(len(seen.energy)),
@@ -130,28 +191,49 @@ def _summarise(
       'lip_sync_first': trends['lip_sync'].first,
       'lip_sync_last': trends['lip_sync'].last,
   }
+  if 'frechet' in trends:
+    figures['frechet_first'] = trends['frechet'].first
+    figures['frechet_last'] = trends['frechet'].last
+  failures = {
+      name: drift.time_to_failure(trends[name], limit, window_s)
+      for name, limit in LIMITS.items()
+      if name in trends
+  }
+  happened = [time for time in failures.values() if time is not None]
+  # A video that never fails has no such figure: it is longer than the video.
+  figures['time_to_failure_s'] = min(happened) if happened else np.nan
   return {
       'figures': figures,
       'curves': {
-          name: {
-              key: value.tolist() if isinstance(value, np.ndarray) else value
-              for key, value in dataclasses.asdict(trend).items()
-          }
+          name: _plain(trend) | {'time_to_failure_s': failures.get(name)}
           for name, trend in trends.items()
+      },
+      'protocol': {
+          'frechet': f'{size} frames per window against {truth.count} frames of'
+          f' ground truth, {len(truth.mean)} reader features',
+          'failure': {
+              name: dataclasses.asdict(limit) for name, limit in LIMITS.items()
+          },
       },
   }
 
 
-def _sync_trend(
-    read: np.ndarray, truth: np.ndarray, window_s: float, fps: int
-) -> drift.Trend:
-  """Lip-sync at lag 0 window by window, as a trend."""
-  size = int(round(window_s * fps))
-  values = np.concatenate([
+def _plain(trend: drift.Trend) -> dict:
+  """A trend for JSON."""
+  return {
+      key: value.tolist() if isinstance(value, np.ndarray) else value
+      for key, value in dataclasses.asdict(trend).items()
+  }
+
+
+def _windowed_sync(
+    read: np.ndarray, truth: np.ndarray, size: int
+) -> np.ndarray:
+  """[N] lip-sync at lag 0 of each frame's window."""
+  return np.concatenate([
       np.full(
           len(truth[i : i + size]),
           lip_sync.correlation(read[i : i + size], truth[i : i + size]),
       )
       for i in range(0, len(truth), size)
   ])
-  return drift.trend(values, fps, window_s)

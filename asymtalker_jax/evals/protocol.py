@@ -1,238 +1,154 @@
-"""The evaluation of one system: clip by clip, then over all clips.
+"""The evaluation: every system on every case, by the same metrics.
 
-A system is a function from a clip to frames: a bundle that generates, the
-ground truth itself, or the VAE's reconstruction of it. The last two say how
-much of a figure the reader and the VAE take away before any generation.
+A video that cannot be read or measured is listed and the run goes on; the
+others are figures over what is left, and say of how many videos.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+from typing import Any
 
 from absl import logging
 import numpy as np
 
-from asymtalker_jax import types
-from asymtalker_jax.evals import drift
-from asymtalker_jax.evals import fidelity
-from asymtalker_jax.evals import frechet
-from asymtalker_jax.evals import identity
-from asymtalker_jax.evals import lip_sync
-from asymtalker_jax.evals import motion
-from asymtalker_jax.evals import observation
-from asymtalker_jax.evals import reader as reader_lib
+from asymtalker_jax.evals import cases as cases_lib
+from asymtalker_jax.evals import metric as metric_lib
+from asymtalker_jax.evals import systems as systems_lib
 
-# frames [H, W, 3] uint8 for an identity reference [H, W, 3] uint8 and speech
-# [S] float32 at 16 kHz.
-Generate = Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]]
-System = Callable[[types.Clip], Iterable[np.ndarray]]
-# Features of this many frames per system enter KID (its cost is quadratic).
-KID_FRAMES = 2000
+TRUTH = 'gt'
 THUMBNAIL_EVERY = 16
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipScore:
-  """Figures of one video against its ground truth.
+@dataclasses.dataclass(kw_only=True)
+class Result:
+  """What was measured of one system.
 
   Attributes:
-    sync: lip-sync against the ground-truth mouth track.
-    identity: [N] similarity to the identity reference.
-    pose_variance: of the read yaw and pitch.
-    energy: mean frame energy.
-    squared_error: over whole frames; still_squared_error: where ground truth
-      stands still, NaN where no pixel does.
-    still_share: share of pixels that stand still.
-    ssim: mean.
-    lab_shift: Lab distance of the mean colour to ground truth.
-    features: [N, D].
-    thumbnails: [n, H, W, 3] uint8, one frame in THUMBNAIL_EVERY.
+    figures: over all its videos.
+    curves: to plot.
+    clips: figures of each video, with its 'name' and 'person'.
+    thumbnails: [n, H, W, 3] uint8 of each of the first videos.
+    failures: {'video', 'reason'} of videos that could not be read, and with
+      'metric' of those that one metric could not measure.
+    protocol: metric -> {'description', 'samples'}.
+    warnings: lines for the reader of the figures.
   """
 
-  sync: lip_sync.LipSync
-  identity: np.ndarray
-  pose_variance: float
-  energy: float
-  squared_error: float
-  still_squared_error: float
-  still_share: float
-  ssim: float
-  lab_shift: float
-  features: np.ndarray
-  thumbnails: np.ndarray
+  figures: dict[str, float] = dataclasses.field(default_factory=dict)
+  curves: dict[str, list] = dataclasses.field(default_factory=dict)
+  clips: list[dict] = dataclasses.field(default_factory=list)
+  thumbnails: list[np.ndarray] = dataclasses.field(default_factory=list)
+  failures: list[dict] = dataclasses.field(default_factory=list)
+  protocol: dict[str, dict] = dataclasses.field(default_factory=dict)
+  warnings: list[str] = dataclasses.field(default_factory=list)
+
+  def as_dict(self) -> dict[str, Any]:
+    """For JSON: without pictures."""
+    values = dict(vars(self))
+    del values['thumbnails']
+    return values
 
 
-def from_generator(generate: Generate) -> System:
-  """The system that generates from a clip's first frame and its speech."""
-  return lambda clip: generate(clip.frames[0], clip.waveform)
+class _Scoring:
+  """One system on its way through the cases."""
 
+  def __init__(
+      self,
+      name: str,
+      system: systems_lib.System,
+      metrics: Sequence[metric_lib.Metric],
+      sheets: int,
+  ):
+    self.name, self._system = name, system
+    self.metrics, self._sheets = metrics, sheets
+    self.result = Result()
 
-def ground_truth(clip: types.Clip) -> np.ndarray:
-  """The system that cannot be beaten."""
-  return clip.frames
+  def fail(self, case: str, error: Exception, **more: str) -> None:
+    """Notes a video that could not be read or measured."""
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    self.result.failures.append({'video': case, 'reason': reason} | more)
+    logging.error('%s, %s: %s', self.name, case, reason)
 
+  def score(self, case: cases_lib.Case) -> None:
+    """Measures the video of one case."""
+    try:
+      frames, truth = systems_lib.fitted(self._system(case), case)
+    except (ValueError, OSError) as error:
+      self.fail(case.name, error)
+      return
+    row = {'name': case.name, 'person': int(case.clip.identity)}
+    for metric in self.metrics:
+      try:
+        row |= metric.update(case.name, frames, truth, case.image)
+      except ValueError as error:
+        self.fail(case.name, error, metric=metric.name)
+    self.result.clips.append(row)
+    if len(self.result.thumbnails) < self._sheets:
+      self.result.thumbnails.append(frames[::THUMBNAIL_EVERY].copy())
 
-def score_clip(
-    frames: Iterable[np.ndarray], clip: types.Clip, reader: reader_lib.Reader
-) -> ClipScore:
-  """Figures of the frames that a system made for a clip.
-
-  Args:
-    frames: [H, W, 3] uint8, as many as the clip has.
-    clip: with a 'mouth' track.
-    reader: the puppet reader.
-
-  Raises:
-    ValueError: another number of frames, or a clip without a mouth track.
-  """
-  if 'mouth' not in clip.tracks:
-    raise ValueError(
-        f'clip with tracks {sorted(clip.tracks)}: lip-sync needs "mouth"'
-    )
-  frames = np.stack(list(frames))
-  if len(frames) != len(clip.frames):
-    raise ValueError(
-        f'{len(frames)} frames for a clip of {len(clip.frames)}: expected '
-        'equal numbers'
-    )
-  seen = observation.observe(frames, reader, THUMBNAIL_EVERY)
-  reference = reader.read(clip.frames[:1]).embedding[0]
-  mask = fidelity.still_mask(clip.frames)
-  still = np.nan
-  if mask.any():
-    still = fidelity.squared_error(frames, clip.frames, mask)
-  truth_colour = drift.mean_colours(clip.frames).mean(axis=0)
-  tracks = seen.reading.tracks
-  return ClipScore(
-      sync=lip_sync.measure(tracks['mouth'], clip.tracks['mouth']),
-      identity=identity.similarity(seen.reading.embedding, reference),
-      pose_variance=motion.pose_variance(tracks),
-      energy=float(seen.energy[1:].mean()),
-      squared_error=fidelity.squared_error(frames, clip.frames),
-      still_squared_error=still,
-      still_share=float(mask.mean()),
-      ssim=fidelity.mean_ssim(frames, clip.frames),
-      lab_shift=float(
-          np.linalg.norm(seen.colours.mean(axis=0) - truth_colour)
-      ),
-      features=seen.reading.features,
-      thumbnails=seen.thumbnails,
-  )
-
-
-def _moments(scores: Sequence[ClipScore]) -> frechet.Moments:
-  """Moments of the reader features of all frames."""
-  moments = frechet.Moments(scores[0].features.shape[1])
-  for score in scores:
-    moments.update(score.features)
-  return moments
-
-
-def _thinned(scores: Sequence[ClipScore]) -> np.ndarray:
-  """At most KID_FRAMES features, spread evenly."""
-  features = np.concatenate([score.features for score in scores])
-  return features[:: -(-len(features) // KID_FRAMES)]
-
-
-def _mean_psnr(errors: Iterable[float]) -> float:
-  """Mean over clips of PSNR in dB; clips without a figure are left out."""
-  values = [fidelity.psnr(error) for error in errors if np.isfinite(error)]
-  return float(np.mean(values)) if values else float('nan')
-
-
-def summarise(
-    scores: Sequence[ClipScore], truth: Sequence[ClipScore]
-) -> dict[str, float]:
-  """Figures over clips, relative to ground truth read by the same reader.
-
-  Args:
-    scores: of the system, one per clip.
-    truth: of `ground_truth` on the same clips.
-  """
-  sync = lip_sync.mean([score.sync for score in scores])
-  ratios = [
-      identity.relative(s.identity, t.identity) for s, t in zip(scores, truth)
-  ]
-  return {
-      'lip_sync': sync.correlation,
-      'best_lag': float(sync.best_lag),
-      'lip_sync_at_best_lag': sync.best,
-      'lip_sync_worst_clip': min(score.sync.correlation for score in scores),
-      'identity': float(np.mean([score.identity.mean() for score in scores])),
-      'identity_relative': float(np.mean(ratios)),
-      'motion_amplitude': motion.amplitude(
-          [score.pose_variance for score in scores],
-          [score.pose_variance for score in truth],
-      ),
-      'frame_energy': motion.amplitude(
-          [score.energy for score in scores], [score.energy for score in truth]
-      ),
-      'psnr': _mean_psnr(score.squared_error for score in scores),
-      'psnr_still': _mean_psnr(score.still_squared_error for score in scores),
-      'still_share': float(np.mean([score.still_share for score in scores])),
-      'ssim': float(np.mean([score.ssim for score in scores])),
-      'lab_shift': float(np.mean([score.lab_shift for score in scores])),
-      'frechet': frechet.distance(_moments(scores), _moments(truth)),
-      'kid': frechet.kid(_thinned(scores), _thinned(truth)),
-  }
-
-
-def curves(scores: Sequence[ClipScore], fps: int = 25) -> dict[str, list]:
-  """Means over clips to plot: lip-sync over lags, identity over time."""
-  shortest = min(len(score.identity) for score in scores)
-  sync = lip_sync.mean([score.sync for score in scores])
-  return {
-      'lags': sync.lags.tolist(),
-      'lip_sync': sync.curve.tolist(),
-      'times': (np.arange(shortest) / fps).tolist(),
-      'identity': np.mean(
-          [score.identity[:shortest] for score in scores], axis=0
-      ).tolist(),
-  }
+  def finish(self, truth: '_Scoring') -> None:
+    """Figures over all videos."""
+    for metric, real in zip(self.metrics, truth.metrics):
+      if not metric.samples or not real.samples:
+        continue
+      self.result.figures |= metric.figures(real)
+      self.result.curves |= metric.curves()
+      self.result.protocol[metric.name] = {
+          'description': metric.description,
+          'samples': metric.samples,
+          'real_samples': real.samples,
+      }
+      few = min(metric.samples, real.samples)
+      if few < metric.dimension:
+        self.result.warnings.append(
+            f'{metric.name}: {few} samples for {metric.dimension} features; the'
+            ' distance is not comparable with that of other sets'
+        )
+    self.result.figures['videos'] = float(len(self.result.clips))
 
 
 def run(
-    systems: dict[str, System],
-    clips: Sequence[types.Clip],
-    reader: reader_lib.Reader,
-) -> tuple[dict[str, dict], dict[str, list[ClipScore]]]:
-  """Scores every system on every clip; 'gt' is added in front.
+    systems: dict[str, systems_lib.System],
+    cases: cases_lib.Cases,
+    metrics: Callable[[], Sequence[metric_lib.Metric]],
+    sheets: int = 4,
+) -> dict[str, Result]:
+  """Scores every system on every case; TRUTH is added in front.
+
+  Args:
+    systems: by name.
+    cases: read one after the other.
+    metrics: makes one set of metrics per system.
+    sheets: videos of which thumbnails are kept.
 
   Returns:
-    Per system {'figures', 'curves', 'clips'}, and its scores.
+    Results by name, those of unreadable cases under TRUTH.
 
   Raises:
-    ValueError: no clips.
+    ValueError: no cases, or no video that could be measured.
   """
-  if not len(clips):
-    raise ValueError('0 clips: expected at least 1 to evaluate')
-  systems = {'gt': ground_truth} | systems
-  scores, people = {name: [] for name in systems}, []
-  for index, clip in enumerate(clips):
-    people.append(int(clip.identity))
-    for name, system in systems.items():
-      score = score_clip(system(clip), clip, reader)
-      scores[name].append(score)
-      logging.info(
-          'clip %d/%d %s: lip-sync %.3f, identity %.3f',
-          index + 1, len(clips), name, score.sync.correlation,
-          score.identity.mean(),
+  if not len(cases):
+    raise ValueError('0 cases: expected at least 1 to evaluate')
+  everyone = {TRUTH: systems_lib.ground_truth} | systems
+  scorings = [
+      _Scoring(name, system, metrics(), sheets)
+      for name, system in everyone.items()
+  ]
+  for index, name in enumerate(cases.names):
+    try:
+      case = cases[index]
+    except (ValueError, OSError) as error:
+      scorings[0].fail(name, error)
+      continue
+    for scoring in scorings:
+      scoring.score(case)
+    logging.info('video %d/%d: %s', index + 1, len(cases), name)
+  for scoring in scorings:
+    if not scoring.result.clips:
+      first = (scoring.result.failures or scorings[0].result.failures)[0]
+      raise ValueError(
+          f'{scoring.name}: none of {len(cases)} videos could be measured, the'
+          f' first because of: {first["reason"]}'
       )
-  results = {}
-  for name, rows in scores.items():
-    results[name] = {
-        'figures': summarise(rows, scores['gt']),
-        'curves': curves(rows),
-        'clips': [
-            {
-                'person': person,
-                'lip_sync': row.sync.correlation,
-                'best_lag': row.sync.best_lag,
-                'identity': float(row.identity.mean()),
-                'psnr_still': fidelity.psnr(row.still_squared_error)
-                if np.isfinite(row.still_squared_error)
-                else None,
-            }
-            for person, row in zip(people, rows)
-        ],
-    }
-  return results, scores
+    scoring.finish(scorings[0])
+  return {scoring.name: scoring.result for scoring in scorings}

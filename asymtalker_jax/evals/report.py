@@ -9,13 +9,22 @@ import json
 import math
 import os
 import pathlib
+from typing import Any
 
 from matplotlib import figure as mpl_figure
 import numpy as np
-from PIL import Image
+
+from asymtalker_jax import files
+from asymtalker_jax.inputs import contact_sheet as sheets
 
 # Figure -> (meaning, unit, goal of the bundled tiny student).
 ROWS = {
+    'fid': ('FID', '', ''),
+    'fvd': ('FVD', '', ''),
+    'sync_c': ('Sync-C', '', ''),
+    'sync_d': ('Sync-D', '', ''),
+    'arcface': ('identity similarity, ArcFace', '', ''),
+    'lpips': ('LPIPS', '', ''),
     'lip_sync': ('lip-sync correlation at lag 0', '', '>= 0.8'),
     'best_lag': ('best lag', 'frames', '0 +- 1'),
     'lip_sync_at_best_lag': ('lip-sync correlation at best lag', '', ''),
@@ -24,6 +33,7 @@ ROWS = {
     'identity_relative': ('the same, relative to ground truth', '', '>= 0.9'),
     'motion_amplitude': ('head motion / ground truth', '', '0.7 .. 1.3'),
     'frame_energy': ('frame difference / ground truth', '', ''),
+    'blinks_per_min': ('blinks', '1/min', ''),
     'psnr_still': ('PSNR where nothing moves', 'dB', '>= 27'),
     'still_share': ('share of pixels that do not move', '', ''),
     'psnr': ('PSNR, whole frame', 'dB', ''),
@@ -34,6 +44,7 @@ ROWS = {
     'frames_per_s': ('speed', 'frames/s', '>= 25'),
     'first_frame_s': ('latency of the first frame', 's', ''),
     'peak_rss_mb': ('peak memory', 'MB', ''),
+    'videos': ('videos', '', ''),
 }
 LONG_ROWS = {
     'frames': ('frames', '', ''),
@@ -48,19 +59,19 @@ LONG_ROWS = {
     'best_lag': ('best lag', 'frames', '0 +- 1'),
     'lip_sync_first': ('lip-sync, first window', '', ''),
     'lip_sync_last': ('lip-sync, last window', '', ''),
+    'frechet_first': ('Frechet distance to ground truth, first window', '', ''),
+    'frechet_last': ('the same, last window', '', ''),
+    'time_to_failure_s': ('first window past a limit', 's', 'none'),
     'memory_growth': ('memory, last / first minute - 1', '', 'within 0.05'),
     'frames_per_s': ('speed', 'frames/s', '>= 25'),
 }
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> pathlib.Path:
-  """Writes a file under a temporary name, then renames it."""
+  """Writes a file whole or not at all, in a folder that is made for it."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.part')
-  temporary.write_bytes(content)
-  os.replace(temporary, path)
-  return path
+  return files.write(path, content)
 
 
 def finite(value):
@@ -149,8 +160,15 @@ def plot_lines(
 
 
 def clip_panels(results: dict[str, dict]) -> list[dict]:
-  """Panels for `plot_lines` from the results of `protocol.run`."""
-  curves = {name: result['curves'] for name, result in results.items()}
+  """Panels for `plot_lines` from the results of `protocol.run`; none where no
+  metric has curves."""
+  curves = {
+      name: result['curves']
+      for name, result in results.items()
+      if result['curves']
+  }
+  if not curves:
+    return []
   return [
       {
           'title': 'lip-sync correlation',
@@ -177,6 +195,33 @@ def long_panels(curves: dict[str, dict]) -> list[dict]:
   ]
 
 
+def protocol_lines(results: dict[str, Any]) -> str:
+  """How many samples each group of figures rests on, and warnings; Markdown.
+
+  Args:
+    results: name -> `protocol.Result`.
+  """
+  lines = []
+  for name, result in results.items():
+    for metric, how in result.protocol.items():
+      if metric not in [line.split(':')[0][2:] for line in lines]:
+        lines.append(
+            f'- {metric}: {how["description"]}; {how["samples"]} samples of'
+            f' {name}, {how["real_samples"]} of ground truth'
+        )
+    lines += [f'- warning, {name}: {text}' for text in result.warnings]
+  return '\n'.join(lines) + '\n'
+
+
+def failure_lines(failures: Sequence[dict]) -> str:
+  """What could not be measured, one line each; Markdown."""
+  lines = [f'{len(failures)} failures:', '']
+  for row in failures:
+    of = f', {row["metric"]}' if 'metric' in row else ''
+    lines.append(f'- {row["system"]}{of}: {row["video"]}: {row["reason"]}')
+  return '\n'.join(lines) + '\n'
+
+
 def contact_sheet(
     path: str | os.PathLike, rows: Sequence[np.ndarray], frames: int = 10
 ) -> pathlib.Path:
@@ -187,11 +232,6 @@ def contact_sheet(
     rows: each [n, H, W, 3] uint8; evenly spread frames of each are shown.
     frames: at most this many per row.
   """
-  strips = []
   width = min(frames, min(len(row) for row in rows))
-  for row in rows:
-    at = np.linspace(0, len(row) - 1, width).round().astype(int)
-    strips.append(np.concatenate(list(row[at]), axis=1))
-  content = io.BytesIO()
-  Image.fromarray(np.concatenate(strips, axis=0)).save(content, format='PNG')
-  return write_bytes(path, content.getvalue())
+  spread = [sheets.spread(row, width) for row in rows]
+  return write_bytes(path, sheets.png(sheets.picture(spread)))

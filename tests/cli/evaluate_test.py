@@ -1,6 +1,7 @@
 """`asymtalker evaluate` on synthetic clips with random weights."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from asymtalker_jax import types
 from asymtalker_jax.cli import main
 from asymtalker_jax.evals import reader as reader_lib
+from asymtalker_jax.generate import media
 from asymtalker_jax.inputs import source
 from asymtalker_jax.models.metric import puppet_reader
 from tests.evals import tiny_bundle
@@ -35,44 +37,152 @@ def _clip(seed):
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
   folder = tmp_path_factory.mktemp('models')
+  # Every test compiles the same programs: once is enough.
+  os.environ['ASYMTALKER_CACHE'] = str(folder / 'cache')
   tiny_bundle.write(folder / 'bundle')
   params = jax.jit(lambda key: puppet_reader.init(READER, key))(
       jax.random.key(0)
   )
   reader_lib.save(folder / 'reader', READER, params)
-  return folder
+  yield folder
+  del os.environ['ASYMTALKER_CACHE']
 
 
 @pytest.fixture
 def run(models, tmp_path, monkeypatch):
-  """Runs the verb with more flags; writes to tmp_path."""
+  """Runs the verb with more flags; writes to tmp_path/out."""
   clips = [_clip(seed) for seed in range(3)]
   monkeypatch.setattr(source, 'open_clips', lambda path, split: clips)
   return lambda *more: main.main([
       'evaluate', f'--bundle={models}/bundle', '--data=clips',
-      f'--out={tmp_path}', f'--reader={models}/reader', *more,
+      f'--out={tmp_path}/out', f'--reader={models}/reader', *more,
   ])
 
 
-def test_clips_and_a_long_video_are_scored(run, tmp_path, capsys):
-  assert run('--clips=2', '--seconds=4', '--steps=1') == 0
+def read(path):
+  return json.loads((path / 'out/metrics.json').read_text())
+
+
+def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
+  words = '--clips=2', '--seconds=4', '--steps=1'
+  assert run(*words) == 0
   printed = capsys.readouterr().out
   assert '| figure | target | gt | vae | student |' in printed
-  metrics = json.loads((tmp_path / 'metrics.json').read_text())
+  assert '- puppets: ' in printed and '72 samples of gt' in printed
+  metrics = read(tmp_path)
   assert set(metrics['systems']) == {'gt', 'vae', 'student'}
   assert metrics['systems']['gt']['figures']['psnr'] == 100.0
   assert metrics['long']['figures']['frames'] == 100
-  assert {p.name for p in tmp_path.iterdir()} == {
+  assert {p.name for p in (tmp_path / 'out').iterdir()} == {
       'metrics.json', 'table.md', 'curves.png', 'frames.png', 'drift.png',
-      'drift_frames.png',
+      'drift_frames.png', 'drift.html', 'videos',
   }
+  page = (tmp_path / 'out/drift.html').read_text()
+  assert 'src="data:video/mp4;base64,' in page and 'http' not in page
+  videos = tmp_path / 'out/videos/student'
+  before = {p.name: p.stat().st_mtime_ns for p in videos.iterdir()}
+  (videos / 'test_00001.mp4').unlink()
+  assert run(*words) == 0
+  after = {p.name: p.stat().st_mtime_ns for p in videos.iterdir()}
+  changed = {name for name in before if before[name] != after[name]}
+  assert changed == {'test_00001.mp4', 'test_00001.json'}
+  for group in ('systems', 'long'):
+    figures = [
+        m['systems']['student']['figures'] if group == 'systems'
+        else m['long']['figures'] for m in (metrics, read(tmp_path))
+    ]
+    timed = {'frames_per_s', 'first_frame_s', 'peak_rss_mb', 'memory_growth'}
+    same = [{k: v for k, v in f.items() if k not in timed} for f in figures]
+    assert same[0] == same[1]
+  assert run(*words, '--seed=5') == 2
+  assert "other values of ['seed']" in capsys.readouterr().err
+  assert main.main([
+      'evaluate', f'--compare={tmp_path}/out', f'--out={tmp_path}/page'
+  ]) == 0
+  assert (tmp_path / 'page/drift.html').stat().st_size > 5000
+
+
+def test_student_and_teacher_are_compared_in_one_run(run, tmp_path, capsys):
+  assert run(
+      '--clips=1', '--roles=student,teacher', '--steps=1,2', '--guidance=2'
+  ) == 0
+  printed = capsys.readouterr().out
+  assert '| student against teacher | student | teacher | ratio |' in printed
+  found = read(tmp_path)['comparison']
+  figures = {
+      role: read(tmp_path)['systems'][role]['figures']
+      for role in ('student', 'teacher')
+  }
+  assert found['speed_up'] == pytest.approx(
+      figures['student']['frames_per_s'] / figures['teacher']['frames_per_s']
+  )
+
+
+def test_videos_of_others_are_scored_and_broken_ones_listed(
+    run, tmp_path, capsys
+):
+  peer = tmp_path / 'peer'
+  peer.mkdir()
+  for index in range(2):
+    size = tiny_bundle.SIZE
+    path = peer / f'test_{index:05d}.mp4'
+    with media.VideoWriter(path, size, size, crf=0) as file:
+      file.write(_clip(index).frames)
+  assert run('--clips=2', f'--videos={peer}') == 0
+  figures = read(tmp_path)['systems']['peer']['figures']
+  assert figures['psnr'] > 28.0 and figures['identity_relative'] > 0.98
+  assert 'student' not in read(tmp_path)['systems']
+  data = (peer / 'test_00001.mp4').read_bytes()
+  (peer / 'test_00001.mp4').write_bytes(data[: len(data) // 3])
+  assert run('--clips=3', f'--videos={peer}') == 1
+  printed = capsys.readouterr().out
+  assert '2 failures:' in printed and 'no video test_00002.mp4' in printed
+  failures = read(tmp_path)['failures']
+  assert [f['video'] for f in failures] == ['test_00001', 'test_00002']
+  assert 'test_00001.mp4: ' in failures[0]['reason']
+  assert read(tmp_path)['systems']['peer']['figures']['videos'] == 1.0
+
+
+def test_a_broken_bound_is_named_and_is_exit_code_1(run, tmp_path, capsys):
+  gate = tmp_path / 'gate.py'
+  gate.write_text(
+      'import ml_collections\n'
+      'def get_config():\n'
+      '  return ml_collections.ConfigDict({"clips": {\n'
+      '      "psnr_still": {"min": 0.0}, "lip_sync": {"min": 0.99}}})\n'
+  )
+  words = '--clips=1', '--steps=1', f'--gate={gate}'
+  assert run(*words) == 1
+  printed = capsys.readouterr().out
+  assert 'gate on student: 1 of 2 kept' in printed
+  assert 'FAIL  clips: lip_sync' in printed and 'pass  clips: psnr_still' in (
+      printed
+  )
+  assert run(*words, '--gate.clips.lip_sync.min=-1.0') == 0
+  assert read(tmp_path)['gate'][0]['passed'] is True
+
+
+def test_parts_are_generated_apart_and_scored_together(run, tmp_path, capsys):
+  for part in ('0/2', '1/2'):
+    assert run('--clips=3', '--steps=1', f'--part={part}') == 0
+    assert not (tmp_path / 'out/metrics.json').exists()
+  assert '1 of 1 videos of part 1/2' in capsys.readouterr().out
+  videos = list((tmp_path / 'out/videos/student').glob('*.mp4'))
+  assert len(videos) == 3
 
 
 @pytest.mark.parametrize('flag, message', [
     ('--clips=9', 'clips=9'),
     ('--clips=-1', 'clips'),
-    ('--role=critic', 'student|teacher'),
+    ('--roles=critic', "'critic'; expected some of"),
+    ('--roles=student,student', 'expected each once'),
+    ('--steps=1,2', 'one number per role'),
+    ('--steps=many', "'many'"),
     ('--guidance=2', 'a student has none'),
+    ('--metrics=beauty', "['beauty']; expected some of"),
+    ('--part=2/2', '0 <= I < N'),
+    ('--videos=nowhere', 'no such folder of videos'),
+    ('--gate=nowhere.py', 'nowhere.py'),
 ])
 def test_wrong_values_are_one_line(run, capsys, flag, message):
   clips = () if 'clips' in flag else ('--clips=1',)

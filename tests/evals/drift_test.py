@@ -45,3 +45,25 @@ def test_short_remainder_joins_the_last_window():
 def test_trend_of_one_window_has_no_certainty():
   trend = drift.trend(np.ones(50))
   assert trend.slope == 0.0 and trend.slope_interval == np.inf
+
+
+def test_time_to_failure_is_the_start_of_the_first_window_past_the_limit():
+  seconds = np.arange(25 * 100) / 25
+  curve = np.where(seconds < 60, 0.9, 0.5)
+  found = drift.trend(curve)
+  assert drift.time_to_failure(found, drift.Limit(change=0.1)) == 60.0
+  assert drift.time_to_failure(found, drift.Limit(change=0.5)) is None
+  rising = drift.Limit(change=0.3, relative=False, rising=True)
+  assert drift.time_to_failure(drift.trend(1 - curve), rising) == 60.0
+  assert drift.time_to_failure(found, rising) is None
+
+
+def test_interval_is_wider_where_windows_remember():
+  rng = np.random.default_rng(0)
+  steps = rng.normal(0, 0.1, 60)
+  walk = np.zeros(60)
+  for i in range(1, 60):
+    walk[i] = 0.8 * walk[i - 1] + steps[i]
+  kept = drift.trend(np.repeat(walk, 250))
+  mixed = drift.trend(np.repeat(rng.permutation(walk), 250))
+  assert kept.slope_interval > 1.8 * mixed.slope_interval

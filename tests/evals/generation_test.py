@@ -30,7 +30,22 @@ def test_student_makes_every_frame_and_reports(folder):
   summary = speed.summarise(model.reports)
   assert summary['frames'] == 15 and summary['peak_rss_mb'] > 50
   assert model.reports[0]['first_frame_s'] < model.reports[0]['wall_s']
-  assert abs(model.memory_growth(1)) < 1.0
+  assert len(model.reports[0]['memory_mb']) > 1
+
+
+def test_memory_growth_leaves_the_first_chunk_out():
+  held = [1.0] + [100.0] * 30 + [110.0] * 30
+  got = generation.memory_growth(held, seconds=120)
+  np.testing.assert_allclose(got, 0.1, atol=0.001)
+  assert generation.memory_growth([5.0], seconds=1) == 0.0
+
+
+def test_noise_depends_on_the_name_and_the_seed_only(folder):
+  bundle = generation.load_bundle(folder, 'student')
+  first = generation.Generation(bundle, steps=1)
+  videos = [list(first(*_inputs(4), name=name)) for name in 'aba']
+  np.testing.assert_array_equal(videos[0], videos[2])
+  assert np.abs(np.subtract(videos[0], videos[1], dtype=float)).max() > 0
 
 
 def test_teacher_samples_with_its_own_weights_and_steps(folder):

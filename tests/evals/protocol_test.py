@@ -8,11 +8,15 @@ from PIL import Image
 import pytest
 
 from asymtalker_jax import types
+from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import long_run
+from asymtalker_jax.evals import pixels
 from asymtalker_jax.evals import protocol
+from asymtalker_jax.evals import puppets
 from asymtalker_jax.evals import reader as reader_lib
 from asymtalker_jax.evals import reconstruction
 from asymtalker_jax.evals import report
+from asymtalker_jax.evals import systems
 from asymtalker_jax.models.metric import puppet_reader
 
 MODEL = dict(
@@ -47,9 +51,23 @@ def clips():
   return [_clip(seed) for seed in range(3)]
 
 
-def test_ground_truth_scores_perfectly(reader, clips):
-  results, scores = protocol.run({}, clips, reader)
-  figures = results['gt']['figures']
+@pytest.fixture(scope='module')
+def cases(clips):
+  return cases_lib.of_clips(clips)
+
+
+@pytest.fixture(scope='module')
+def metrics(reader):
+  return lambda: [pixels.Pixels(), puppets.Puppets(reader)]
+
+
+def still(case):
+  return [case.image] * len(case.clip.frames)
+
+
+def test_ground_truth_scores_perfectly(cases, metrics):
+  result = protocol.run({}, cases, metrics)['gt']
+  figures = result.figures
   assert figures['psnr'] == figures['psnr_still'] == 100.0
   np.testing.assert_allclose(figures['ssim'], 1.0, atol=1e-6)
   for name in ('identity_relative', 'motion_amplitude', 'frame_energy'):
@@ -57,31 +75,86 @@ def test_ground_truth_scores_perfectly(reader, clips):
   np.testing.assert_allclose(figures['frechet'], 0.0, atol=1e-6)
   np.testing.assert_allclose(figures['lab_shift'], 0.0, atol=1e-5)
   np.testing.assert_allclose(figures['still_share'], 1 - 64 / 1024)
-  assert len(scores['gt']) == 3
+  assert [row['name'] for row in result.clips] == cases.names
+  assert result.protocol['puppets']['samples'] == 3 * FRAMES
 
 
-def test_frozen_portrait_has_no_sync_and_no_motion(reader, clips):
-  still = protocol.from_generator(
-      lambda image, waveform: [image] * (len(waveform) // 640)
-  )
-  figures = protocol.run({'still': still}, clips, reader)[0]['still']['figures']
+def test_frozen_portrait_has_no_sync_and_no_motion(cases, metrics):
+  figures = protocol.run({'still': still}, cases, metrics)['still'].figures
   assert figures['lip_sync'] == 0.0
   assert figures['motion_amplitude'] < 1e-3 and figures['frame_energy'] == 0.0
   np.testing.assert_allclose(figures['identity'], 1.0, atol=1e-5)
   assert figures['psnr_still'] == 100.0 and figures['psnr'] < 40.0
-  assert figures['frechet'] > 0.0
+  assert figures['frechet'] > 0.0 and figures['videos'] == 3.0
 
 
-def test_missing_frames_and_tracks_are_refused(reader, clips):
-  with pytest.raises(ValueError, match='39 frames for a clip of 40'):
-    protocol.score_clip(clips[0].frames[:-1], clips[0], reader)
+def test_failing_videos_are_listed_and_the_rest_is_scored(cases, metrics):
+  def broken(case):
+    if case.name == cases.names[1]:
+      raise ValueError('cut off after 0.4 s')
+    return still(case)
+
+  results = protocol.run({'broken': broken}, cases, metrics)
+  assert results['gt'].failures == [] and len(results['gt'].clips) == 3
+  assert results['broken'].failures == [
+      {'video': cases.names[1], 'reason': 'cut off after 0.4 s'}
+  ]
+  assert results['broken'].figures['videos'] == 2.0
+  np.testing.assert_allclose(results['broken'].figures['identity'], 1.0,
+                             atol=1e-5)
+
+
+def test_a_metric_that_fails_leaves_the_others(clips, metrics):
   mute = types.Clip(
       frames=clips[0].frames, waveform=clips[0].waveform, identity=0
   )
-  with pytest.raises(ValueError, match='mouth'):
-    protocol.score_clip(mute.frames, mute, reader)
-  with pytest.raises(ValueError, match='0 clips'):
-    protocol.run({}, [], reader)
+  cases = cases_lib.of_clips([mute, clips[1]])
+  result = protocol.run({}, cases, metrics)['gt']
+  assert result.failures[0]['metric'] == 'puppets'
+  assert 'mouth' in result.failures[0]['reason']
+  assert result.figures['videos'] == 2.0
+  assert result.protocol['pixels']['samples'] == 2
+
+
+def test_nothing_to_measure_is_an_error(cases, metrics):
+  def gone(case):
+    raise FileNotFoundError(f'no video {case.name}.mp4')
+
+  with pytest.raises(ValueError, match='gone: none of 3 .* no video clip_00000'):
+    protocol.run({'gone': gone}, cases, metrics)
+  with pytest.raises(ValueError, match='0 cases'):
+    protocol.run({}, cases_lib.of_clips([]), metrics)
+
+
+def test_few_samples_are_warned_of(cases, reader):
+  class Wide(puppets.Puppets):
+    def __init__(self):
+      super().__init__(reader)
+      self.dimension = 1000
+
+  result = protocol.run({}, cases, lambda: [Wide()])['gt']
+  assert result.warnings == [
+      'puppets: 120 samples for 1000 features; the distance is not comparable'
+      ' with that of other sets'
+  ]
+  assert 'warning, gt: puppets: 120' in report.protocol_lines({'gt': result})
+
+
+def test_lengths_and_sizes_are_brought_to_ground_truth(cases):
+  case = cases[0]
+  large = [np.repeat(np.repeat(f, 2, 0), 2, 1) for f in case.clip.frames]
+  frames, truth = systems.fitted(large[:-3], case)
+  assert frames.shape == (FRAMES - 3, 32, 32, 3)
+  np.testing.assert_array_equal(frames, truth.frames)
+  assert len(truth.waveform) == 640 * len(frames) == 640 * len(
+      truth.tracks['mouth']
+  )
+  with pytest.raises(ValueError, match='28 frames for a ground truth of 40'):
+    systems.fitted(large[:28], case)
+  with pytest.raises(ValueError, match='52 or more frames'):
+    systems.fitted(large * 2, case)
+  with pytest.raises(ValueError, match='proportions'):
+    systems.fitted([f[:16] for f in large], case)
 
 
 def test_reconstruction_with_a_perfect_vae_gives_every_frame_once(clips):
@@ -95,16 +168,20 @@ def test_reconstruction_with_a_perfect_vae_gives_every_frame_once(clips):
 
 
 def test_long_run_sees_a_fading_video(reader, clips):
-  def fade(image, waveform):
-    count = len(waveform) // 640
-    for index in range(count):
-      yield (image * (1 - 0.5 * index / count)).astype(np.uint8)
-
-  result, thumbnails = long_run.measure(fade, clips, 30.0, reader, window_s=5.0)
+  task = long_run.case(clips, 30.0)
+  count = len(task.clip.waveform) // 640
+  fade = (
+      (task.image * (1 - 0.5 * index / count)).astype(np.uint8)
+      for index in range(count)
+  )
+  result, thumbnails = long_run.measure(fade, task, clips, reader, window_s=5.0)
   figures = result['figures']
   assert figures['frames'] == 750 and len(thumbnails) == 3
   assert figures['lab_shift_last'] > 5.0
   assert len(result['curves']['identity']['values']) == 6
+  assert len(result['curves']['frechet']['values']) == 6
+  assert result['curves']['lab_shift']['time_to_failure_s'] in (5.0, 10.0, 15.0)
+  assert figures['time_to_failure_s'] <= 15.0
 
 
 def test_looped_speech_has_the_asked_length(clips):
@@ -113,18 +190,17 @@ def test_looped_speech_has_the_asked_length(clips):
   np.testing.assert_array_equal(mouth[120:160], clips[0].tracks['mouth'])
 
 
-def test_reports_are_complete_files(tmp_path, reader, clips):
-  results, scores = protocol.run({}, clips, reader)
-  figures = results['gt']['figures'] | {'frames_per_s': float('nan')}
+def test_reports_are_complete_files(tmp_path, cases, metrics):
+  results = protocol.run({}, cases, metrics)
+  figures = results['gt'].figures | {'frames_per_s': float('nan')}
   text = report.table({'gt': figures})
   assert '| PSNR where nothing moves [dB] | >= 27 | 100 |' in text
   assert 'speed' not in text
   path = report.write_json(tmp_path / 'a/metrics.json', {'gt': figures})
   assert json.loads(path.read_text())['gt']['frames_per_s'] is None
-  plot = report.plot_lines(tmp_path / 'a.png', report.clip_panels(results))
+  plain = {name: result.as_dict() for name, result in results.items()}
+  plot = report.plot_lines(tmp_path / 'a.png', report.clip_panels(plain))
   assert Image.open(plot).size[0] > 500
-  sheet = report.contact_sheet(
-      tmp_path / 's.png', [s.thumbnails for s in scores['gt']]
-  )
+  sheet = report.contact_sheet(tmp_path / 's.png', results['gt'].thumbnails)
   assert Image.open(sheet).size == (3 * 32, 3 * 32)
   assert not list(tmp_path.rglob('.*.part'))

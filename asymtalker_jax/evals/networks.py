@@ -1,0 +1,299 @@
+"""Metrics of the field, by the public networks: FID, FVD, Sync, ArcFace, LPIPS.
+
+Files are in evals/weights.py. Features of ground truth are kept on disk by the
+content of the frames, so a second system does not pay for them again.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+import hashlib
+import io
+import os
+import pathlib
+
+from absl import logging
+import numpy as np
+
+from asymtalker_jax import types
+from asymtalker_jax.evals import faces
+from asymtalker_jax.evals import frechet
+from asymtalker_jax.evals import identity
+from asymtalker_jax.evals import metric as metric_lib
+from asymtalker_jax.evals import report
+from asymtalker_jax.evals import sync_confidence
+from asymtalker_jax.evals import torch_networks
+from asymtalker_jax.evals import weights
+
+METRICS = tuple(weights.OF_METRIC)
+CLIP_FRAMES = 16  # of FVD
+LPIPS_EVERY = 5
+_BATCH = 16
+REAL = 'real_features'
+
+Features = Callable[[np.ndarray], np.ndarray]
+
+
+class FeatureDistance:
+  """A `Metric`: Frechet distance of features, over all of a system's videos."""
+
+  def __init__(
+      self, name: str, description: str, dimension: int, features: Features,
+      cache: pathlib.Path | None = None,
+  ):  # pyformat: disable
+    """Describes it.
+
+    Args:
+      name: 'fid' or 'fvd'; also of the figure.
+      description: protocol.
+      dimension: d.
+      features: frames [N, H, W, 3] uint8 of a video -> [n, d].
+      cache: folder for features of ground truth, or None.
+    """
+    self.name, self.description = name, description
+    self.dimension = dimension
+    self._features, self._cache = features, cache
+    self._moments = frechet.Moments(dimension)
+
+  @property
+  def samples(self) -> int:
+    return self._moments.count
+
+  def update(
+      self, name: str, frames: np.ndarray, clip: types.Clip, image: np.ndarray
+  ) -> dict[str, float]:
+    """See `Metric`."""
+    del name, image
+    real = self._cache is not None and frames is clip.frames
+    self._moments.update(self._kept(frames) if real else self._features(frames))
+    return {}
+
+  def _kept(self, frames: np.ndarray) -> np.ndarray:
+    """Features of ground truth, read from disk where they are."""
+    content = hashlib.blake2b(np.ascontiguousarray(frames), digest_size=16)
+    content.update(repr(frames.shape).encode())
+    path = self._cache / f'{self.name}-{content.hexdigest()}.npy'
+    if path.is_file():
+      return np.load(path, allow_pickle=False)
+    found = self._features(frames)
+    buffer = io.BytesIO()
+    np.save(buffer, found, allow_pickle=False)
+    try:
+      report.write_bytes(path, buffer.getvalue())
+    except OSError as error:
+      logging.warning('%s: features are not kept (%s)', path, error.strerror)
+    return found
+
+  def figures(self, truth: 'FeatureDistance') -> dict[str, float]:
+    """See `Metric`; not a number for fewer than 2 samples."""
+    if min(self.samples, truth.samples) < 2:
+      return {self.name: np.nan}
+    return {self.name: frechet.distance(self._moments, truth._moments)}
+
+  def curves(self) -> dict[str, list]:
+    """See `Metric`."""
+    return {}
+
+
+class PerVideo:
+  """A `Metric` that is a mean over videos."""
+
+  dimension = 0
+
+  def __init__(
+      self,
+      name: str,
+      description: str,
+      measure: Callable[
+          [np.ndarray, types.Clip, np.ndarray], dict[str, float]
+      ],
+  ):
+    """Args: measure: (frames, clip, image) -> figures of one video."""
+    self.name, self.description = name, description
+    self._measure = measure
+    self._rows: list[dict[str, float]] = []
+
+  @property
+  def samples(self) -> int:
+    return len(self._rows)
+
+  def update(
+      self, name: str, frames: np.ndarray, clip: types.Clip, image: np.ndarray
+  ) -> dict[str, float]:
+    """See `Metric`."""
+    del name
+    self._rows.append(self._measure(frames, clip, image))
+    return dict(self._rows[-1])
+
+  def figures(self, truth: 'PerVideo') -> dict[str, float]:
+    """See `Metric`."""
+    del truth
+    return {
+        key: float(np.mean([row[key] for row in self._rows]))
+        for key in self._rows[0]
+    }
+
+  def curves(self) -> dict[str, list]:
+    """See `Metric`."""
+    return {}
+
+
+def in_batches(features: Features, size: int = _BATCH) -> Features:
+  """The same function, at most `size` rows at once."""
+  return lambda x: np.concatenate(
+      [features(x[i : i + size]) for i in range(0, len(x), size)]
+  )
+
+
+def clip_features(features: Features, frames: np.ndarray) -> np.ndarray:
+  """[N // 16, d] features of a video's windows of CLIP_FRAMES, end to end.
+
+  Raises:
+    ValueError: a video shorter than one window.
+  """
+  count = len(frames) // CLIP_FRAMES
+  if not count:
+    raise ValueError(
+        f'{len(frames)} frames: FVD needs at least {CLIP_FRAMES}'
+    )
+  clips = frames[: count * CLIP_FRAMES]
+  return features(clips.reshape(count, CLIP_FRAMES, *frames.shape[1:]))
+
+
+def _fid(files, cache) -> Callable[[], metric_lib.Metric]:
+  features = torch_networks.inception(files[weights.INCEPTION.name])
+  text = 'all frames, Inception of 2015-12-05 by torch-fidelity, 2048 features'
+  return lambda: FeatureDistance('fid', text, 2048, in_batches(features), cache)
+
+
+def _fvd(files, cache) -> Callable[[], metric_lib.Metric]:
+  network = in_batches(torch_networks.i3d(files[weights.I3D.name]), 2)
+  features = functools.partial(clip_features, network)
+  text = (
+      f'windows of {CLIP_FRAMES} frames end to end, I3D of StyleGAN-V, 400'
+      ' features'
+  )
+  return lambda: FeatureDistance('fvd', text, 400, features, cache)
+
+
+def measure_sync(
+    network: sync_confidence.SyncNet, detect: faces.Detect,
+    frames: np.ndarray, clip: types.Clip, image: np.ndarray,
+) -> dict[str, float]:  # pyformat: disable
+  """Sync-C and Sync-D of one video."""
+  del image
+  crops = faces.sync_crops(frames, faces.track(frames, detect))
+  found = network.measure(crops, clip.waveform)
+  return {
+      'sync_c': found.confidence,
+      'sync_d': found.distance,
+      'sync_offset': float(found.offset),
+  }
+
+
+def _sync(files, cache) -> Callable[[], metric_lib.Metric]:
+  del cache
+  measure = functools.partial(
+      measure_sync,
+      sync_confidence.load(files[weights.SYNCNET.name]),
+      faces.yunet(files[weights.FACES.name]),
+  )
+  text = (
+      'SyncNet v2, 224x224 crops of a YuNet face track (the original: S3FD),'
+      f' 5-frame windows, lags to {sync_confidence.VSHIFT}, median - min'
+  )
+  return lambda: PerVideo('sync', text, measure)
+
+
+def embedder(path: str | os.PathLike) -> Features:
+  """ArcFace embeddings [n, E] of crops [n, 112, 112, 3] uint8 RGB.
+
+  Raises:
+    ModuleNotFoundError: onnxruntime is missing.
+  """
+  try:
+    import onnxruntime  # pylint: disable=import-outside-toplevel
+  except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'ArcFace needs onnxruntime: pip install'
+        " 'asymtalker_jax[eval]'"
+    ) from error
+  session = onnxruntime.InferenceSession(
+      os.fspath(path), providers=['CPUExecutionProvider']
+  )
+  name = session.get_inputs()[0].name
+
+  def embed(crops: np.ndarray) -> np.ndarray:
+    x = crops.astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1.0
+    return session.run(None, {name: x})[0]
+
+  return in_batches(embed)
+
+
+def measure_identity(
+    embed: Features, detect: faces.Detect,
+    frames: np.ndarray, clip: types.Clip, image: np.ndarray,
+) -> dict[str, float]:  # pyformat: disable
+  """Mean similarity of every frame's face to the identity reference's."""
+  del clip
+  found = faces.track(frames, detect)
+  own = faces.track([image], detect)
+  crop = lambda frame, points: faces.arc_crop(frame, points)
+  crops = np.stack([crop(*pair) for pair in zip(frames, found.points)])
+  reference = embed(crop(image, own.points[0])[None])[0]
+  return {'arcface': float(identity.similarity(embed(crops), reference).mean())}
+
+
+def _arcface(files, cache) -> Callable[[], metric_lib.Metric]:
+  del cache
+  measure = functools.partial(
+      measure_identity,
+      embedder(files[weights.ARCFACE.name]),
+      faces.yunet(files[weights.FACES.name]),
+  )
+  text = 'cosine of every frame to the identity reference, ArcFace w600k_r50'
+  return lambda: PerVideo('arcface', text, measure)
+
+
+def _lpips(files, cache) -> Callable[[], metric_lib.Metric]:
+  del cache
+  distance = torch_networks.lpips(
+      files[weights.ALEXNET.name], files[weights.LPIPS.name]
+  )
+
+  def measure(frames, clip, image) -> dict[str, float]:
+    del image
+    pairs = frames[::LPIPS_EVERY], clip.frames[::LPIPS_EVERY]
+    values = [
+        distance(*(side[i : i + _BATCH] for side in pairs))
+        for i in range(0, len(pairs[0]), _BATCH)
+    ]
+    return {'lpips': float(np.concatenate(values).mean())}
+
+  text = f'LPIPS 0.1 on AlexNet, one frame in {LPIPS_EVERY}, against its own'
+  return lambda: PerVideo('lpips', text, measure)
+
+
+_LOADERS = {
+    'fid': _fid, 'fvd': _fvd, 'sync': _sync, 'arcface': _arcface,
+    'lpips': _lpips,
+}  # pyformat: disable
+
+
+def load(
+    names: Sequence[str], folder: str | os.PathLike | None
+) -> dict[str, Callable[[], metric_lib.Metric]]:
+  """Factories of the named metrics; each network is loaded once.
+
+  Args:
+    names: some of METRICS.
+    folder: with the files of evals/weights.py; features of ground truth are
+      kept in REAL below it.
+
+  Raises:
+    FileNotFoundError: files are missing; all of them are named.
+    ModuleNotFoundError: a package of the extra [eval] is missing.
+    ValueError: a file of another network.
+  """
+  files = weights.find(names, folder)
+  cache = pathlib.Path(folder) / REAL if folder else None
+  return {name: _LOADERS[name](files, cache) for name in names}

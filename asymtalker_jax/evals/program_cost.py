@@ -1,0 +1,146 @@
+"""Operations and bytes of a program, with the bodies of loops counted in full.
+
+XLA's cost analysis counts the body of a loop once, however often it runs: the
+blocks of a transformer, the steps of a sampler. Here every body is compiled by
+itself and added for each of its further turns:
+
+  cost(f) = xla(f) + sum over loops of (n - 1) cost(body)                  (1)
+
+`matrix_flops` counts without XLA: matrix products and convolutions only, two
+per multiply and add. A share of a device's peak is one of these.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+import numpy as np
+
+from asymtalker_jax.models import dit as dit_lib
+
+_COSTS = {'flops': 'flops', 'bytes': 'bytes accessed'}
+
+
+def matrix_flops(closed: core.ClosedJaxpr) -> float:
+  """Operations of the matrix products and convolutions of a program.
+
+  Args:
+    closed: as `jax.make_jaxpr` or `jit(...).trace` give it.
+
+  Raises:
+    ValueError: a loop whose number of turns is not known.
+  """
+  total = sum(n * matrix_flops(body) for body, n in _loops(closed.jaxpr))
+  return total + _straight_flops(closed.jaxpr)
+
+
+def xla_cost(
+    closed: core.ClosedJaxpr, compiled: jax.stages.Compiled | None = None
+) -> dict[str, float]:
+  """{'flops', 'bytes'} of a program by XLA's analysis and (1).
+
+  Bytes are what all operations read and write after fusion, caches not
+  considered.
+
+  Args:
+    closed: the program.
+    compiled: the same, where it is compiled already.
+
+  Raises:
+    ValueError: a loop whose number of turns is not known.
+  """
+  if compiled is None:
+    shapes = [
+        jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
+        for v in closed.jaxpr.invars
+    ]
+    function = jax.jit(core.jaxpr_as_fun(closed))
+    compiled = function.lower(*shapes).compile()
+  analysis = compiled.cost_analysis() or {}
+  total = {k: float(analysis.get(name, 0.0)) for k, name in _COSTS.items()}
+  for body, turns in _loops(closed.jaxpr):
+    if turns > 1:
+      extra = xla_cost(body)
+      total = {k: v + (turns - 1) * extra[k] for k, v in total.items()}
+  return total
+
+
+def dit_flops(
+    config: dit_lib.DiTConfig, latents: tuple[int, ...], audio: tuple[int, ...]
+) -> float:
+  """Operations of the matrix products of one forward pass, in closed form.
+
+  Args:
+    config: of a DiT that hears audio.
+    latents: [B, T, H, W, C].
+    audio: [B, F, 5, L, A].
+  """
+  batch, frames, height, width, channels = latents
+  cells = config.patch[1] * config.patch[2]
+  spots = height * width // cells
+  tokens, d = frames * spots, config.width
+  heard = config.audio_tokens
+  block = (
+      6 * tokens * d * d  # q, k, v and out of both attentions: 8 in all, ...
+      + 2 * frames * heard * d * d  # of which 2 are of the audio tokens.
+      + 2 * tokens * tokens * d
+      + 2 * tokens * heard * d
+      + 2 * tokens * d * config.ffn
+  )
+  ends = tokens * d * (2 * channels * cells + channels * cells)
+  time = d * (config.frequency_dim + d + 6 * d)
+  entry = audio[3] * audio[4] * config.audio_hidden
+  later = (frames - 1) * (config.temporal_stride + 4)
+  hidden = config.audio_hidden
+  projection = (
+      (5 + later) * entry + frames * hidden * (hidden + heard * d)
+  )
+  return 2.0 * batch * (config.depth * block + ends + time + projection)
+
+
+def _loops(
+    jaxpr: core.Jaxpr,
+) -> Iterator[tuple[core.ClosedJaxpr, int]]:
+  """(body, turns) of the outermost loops, wherever they are called."""
+  for equation in jaxpr.eqns:
+    name, params = equation.primitive.name, equation.params
+    if name == 'scan':
+      yield params['jaxpr'], params['length']
+    elif name == 'while':
+      raise ValueError('while loop: expected loops of a known length')
+    else:
+      for inner in _called(params):
+        yield from _loops(inner)
+
+
+def _called(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
+  """What an equation calls once; of branches, which differ little, the last."""
+  if 'branches' in params:
+    params = {'branch': params['branches'][-1]}
+  for value in params.values():
+    if isinstance(value, core.ClosedJaxpr):
+      yield value.jaxpr
+    elif isinstance(value, core.Jaxpr):
+      yield value
+
+
+def _straight_flops(jaxpr: core.Jaxpr) -> float:
+  """As `matrix_flops`, what is outside of loops."""
+  total = 0.0
+  for equation in jaxpr.eqns:
+    name, params = equation.primitive.name, equation.params
+    shapes = [np.shape(v.aval) for v in equation.invars if hasattr(v, 'aval')]
+    if name == 'dot_general':
+      contracted, _ = params['dimension_numbers'][0]
+      terms = np.prod([shapes[0][i] for i in contracted])
+      total += 2.0 * np.prod(equation.outvars[0].aval.shape) * terms
+    elif name == 'conv_general_dilated':
+      features = params['dimension_numbers'].rhs_spec[0]
+      terms = np.prod(shapes[1]) / shapes[1][features]
+      total += 2.0 * np.prod(equation.outvars[0].aval.shape) * terms
+    elif 'dot_product_attention' in name:  # cuDNN's, which shows no products.
+      total += 4.0 * np.prod(shapes[0]) * shapes[1][1]
+    elif name != 'scan':
+      total += sum(_straight_flops(inner) for inner in _called(params))
+  return total

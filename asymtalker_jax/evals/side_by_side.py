@@ -1,0 +1,88 @@
+"""Several earlier runs beside each other: one drift page, one paper table."""
+
+from collections.abc import Sequence
+import json
+import pathlib
+
+from asymtalker_jax.evals import page
+from asymtalker_jax.evals import paper_table
+from asymtalker_jax.evals import protocol
+from asymtalker_jax.evals import report
+
+
+def _read(folder: pathlib.Path) -> dict:
+  """metrics.json of a run.
+
+  Raises:
+    FileNotFoundError: no such run.
+    ValueError: not such a file.
+  """
+  path = folder / 'metrics.json'
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: expected the folder of an earlier run')
+  try:
+    values = json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path}: not JSON: {error}') from error
+  return values
+
+
+def paper_rows(name: str, metrics: dict) -> list[dict]:
+  """Rows of the systems of a run; ground truth and VAE have none."""
+  systems = {
+      system: result['figures']
+      for system, result in metrics.get('systems', {}).items()
+      if system not in (protocol.TRUTH, 'vae')
+  }
+  return [
+      paper_table.measured(f'{name} {system}'.strip(), figures)
+      for system, figures in systems.items()
+  ]
+
+
+def compare(
+    folders: Sequence[str], out: str, published: str | None = None
+) -> str:
+  """Writes drift.html and table.md of the long videos, and the paper's table.
+
+  Args:
+    folders: of earlier runs; their names are what they are called.
+    out: folder to write to.
+    published: data set whose published rows stand above ours, or None for no
+      such table.
+
+  Returns:
+    The tables, Markdown.
+
+  Raises:
+    FileNotFoundError: a folder without metrics.json, or without its video.
+    ValueError: two runs of one name, or nothing to compare.
+  """
+  runs, rows, target = {}, [], pathlib.Path(out)
+  names = [pathlib.Path(folder).resolve().name for folder in folders]
+  if len(set(names)) < len(names):
+    raise ValueError(f'--compare: runs named {names}; expected different names')
+  for name, folder in zip(names, map(pathlib.Path, folders)):
+    metrics = _read(folder)
+    rows += paper_rows(name, metrics)
+    if 'video' not in metrics.get('long', {}):
+      continue
+    video = folder / metrics['long']['video']
+    if not video.is_file():
+      raise FileNotFoundError(f'{video}: no such video')
+    runs[name] = page.Run(folder=folder, result=metrics['long'])
+  texts = []
+  if runs:
+    page.write(target / 'drift.html', runs)
+    figures = {name: run.result['figures'] for name, run in runs.items()}
+    texts.append(report.table(figures, report.LONG_ROWS))
+  if published:
+    all_rows = paper_table.published(published) + rows
+    texts.append(paper_table.write(target, all_rows))
+  if not texts:
+    raise ValueError(
+        '--compare: no run with a long video; expected runs with --seconds, or'
+        ' --published for a table'
+    )
+  report.write_bytes(target / 'table.md', '\n'.join(texts).encode())
+  return '\n'.join(texts)

@@ -1,0 +1,216 @@
+"""Systems under test: from a case to the frames of its video.
+
+A bundle's videos are kept as files and scored from them, as those of any other
+system are: all are compressed alike, and a run that is started again finds the
+finished ones.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import os
+import pathlib
+
+import cv2
+import numpy as np
+
+from asymtalker_jax import types
+from asymtalker_jax.evals import cases as cases_lib
+from asymtalker_jax.evals import generation
+from asymtalker_jax.evals import reconstruction
+from asymtalker_jax.evals import report
+from asymtalker_jax.generate import media
+from asymtalker_jax.inputs import video
+
+System = Callable[[cases_lib.Case], Iterable[np.ndarray]]
+CONTAINERS = ('.mp4', '.mkv', '.mov', '.webm', '.avi', '.m4v')
+# Peers drop some frames at the end of a chunk; more is another video.
+SLACK_FRAMES = 12
+CRF = 12  # of kept videos, x264; about 42 dB
+
+
+def ground_truth(case: cases_lib.Case) -> np.ndarray:
+  """The system that cannot be beaten."""
+  return case.clip.frames
+
+
+def resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+  """A frame [H, W, 3] uint8 at another size of the same shape.
+
+  Raises:
+    ValueError: other proportions, by more than 2 %.
+  """
+  old = frame.shape[:2]
+  if old == (height, width):
+    return frame
+  if abs(old[1] * height / (old[0] * width) - 1.0) > 0.02:
+    raise ValueError(
+        f'frames of {old[1]}x{old[0]} pixels: expected the proportions of'
+        f' {width}x{height}'
+    )
+  method = cv2.INTER_AREA if old[0] > height else cv2.INTER_CUBIC
+  return cv2.resize(frame, (width, height), interpolation=method)
+
+
+def fitted(
+    frames: Iterable[np.ndarray], case: cases_lib.Case
+) -> tuple[np.ndarray, types.Clip]:
+  """Frames [N, H, W, 3] at the size of ground truth, and as much ground truth.
+
+  Raises:
+    ValueError: another shape, or lengths more than SLACK_FRAMES apart.
+  """
+  truth = case.clip
+  height, width = truth.frames.shape[1:3]
+  limit = len(truth.frames) + SLACK_FRAMES
+  kept = []
+  for count, frame in enumerate(frames):
+    if count == limit:
+      break
+    kept.append(resized(frame, height, width))
+  apart = len(kept) - len(truth.frames)
+  if not kept or abs(apart) >= SLACK_FRAMES:
+    raise ValueError(
+        f'{len(kept)}{" or more" if apart == SLACK_FRAMES else ""} frames for'
+        f' a ground truth of {len(truth.frames)}; expected fewer than'
+        f' {SLACK_FRAMES} of difference'
+    )
+  count = min(len(kept), len(truth.frames))
+  if apart < 0:
+    truth = types.Clip(
+        frames=truth.frames[:count],
+        waveform=truth.waveform[: count * 640],
+        identity=truth.identity,
+        tracks={name: track[:count] for name, track in truth.tracks.items()},
+    )
+  return np.stack(kept[:count]), truth
+
+
+class Folder:
+  """Videos that some other program made, NAME.mp4 for the case NAME."""
+
+  def __init__(self, path: str | os.PathLike):
+    """Args: path: the folder.
+
+    Raises:
+      FileNotFoundError: no such folder, or no video in it.
+    """
+    self.path = pathlib.Path(path)
+    if not self.path.is_dir():
+      raise FileNotFoundError(f'{path}: no such folder of videos')
+    self._files = {
+        file.stem: file
+        for file in sorted(self.path.iterdir())
+        if file.suffix.lower() in CONTAINERS and not file.name.startswith('.')
+    }
+    if not self._files:
+      raise FileNotFoundError(
+          f'{path}: no videos; expected files that end in one of {CONTAINERS}'
+      )
+
+  def others(self, names: Sequence[str]) -> list[str]:
+    """Files that belong to none of the named cases."""
+    return [
+        file.name
+        for name, file in self._files.items()
+        if name not in set(names)
+    ]
+
+  def __call__(self, case: cases_lib.Case) -> Iterator[np.ndarray]:
+    """Frames of the video of a case, at 25 fps.
+
+    Raises:
+      FileNotFoundError, ValueError: no such video, or a damaged one.
+    """
+    file = self._files.get(case.name)
+    if file is None:
+      raise FileNotFoundError(f'{self.path}: no video {case.name}.mp4')
+    cases_lib.warn_if_other_rate(file)
+    yield from video.stream_frames(file, video.FPS)
+
+
+class Kept:
+  """A model whose videos are kept in a folder, with a report beside each.
+
+  Attributes:
+    reports: of `Generation`, of every video used so far.
+  """
+
+  def __init__(
+      self,
+      model: generation.Generation,
+      folder: str | os.PathLike,
+      size: tuple[int, int],
+      settings: dict,
+  ):
+    """Describes the folder.
+
+    Args:
+      model: generates what is not there yet.
+      folder: made if it is not there.
+      size: (height, width) that the model generates.
+      settings: of the model; must be those of the videos already there.
+
+    Raises:
+      ValueError: the folder holds videos of other settings.
+    """
+    self._model, self._size = model, size
+    self._folder = pathlib.Path(folder)
+    self.reports: list[dict] = []
+    note = self._folder / 'settings.json'
+    if note.exists():
+      found = json.loads(note.read_text())
+      if found != settings:
+        changed = sorted(
+            k for k in found | settings if found.get(k) != settings.get(k)
+        )
+        raise ValueError(
+            f'{folder}: holds videos made with other values of {changed};'
+            ' expected a new --out'
+        )
+    else:
+      report.write_json(note, settings)
+
+  def paths(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """The video of a case, and its report, which is written last."""
+    return self._folder / f'{name}.mp4', self._folder / f'{name}.json'
+
+  def make(self, case: cases_lib.Case) -> None:
+    """Generates the video of a case unless it is there."""
+    path, note = self.paths(case.name)
+    if path.exists() and note.exists():
+      return
+    image = resized(case.image, *self._size)
+    sound = media.sound_of(case.clip.waveform)
+    with media.VideoWriter(path, *self._size, sound=sound, crf=CRF) as file:
+      for frame in self._model(image, case.clip.waveform, case.name):
+        file.write(frame[None])
+    report.write_json(note, self._model.reports[-1])
+
+  def __call__(self, case: cases_lib.Case) -> Iterator[np.ndarray]:
+    """Frames of the kept video of a case, made if need be."""
+    self.make(case)
+    path, note = self.paths(case.name)
+    self.reports.append(json.loads(note.read_text()))
+    yield from video.stream_frames(path, video.FPS)
+
+
+def reconstructed(bundle, size: tuple[int, int]) -> System:
+  """Ground truth through the VAE of a bundle and back."""
+  vae = bundle.params['vae']
+  run = reconstruction.reconstruct(
+      lambda frames: bundle.networks.encode_video(vae, frames),
+      lambda latents: bundle.networks.decode_video(vae, latents),
+      bundle.networks.chunk,
+  )
+
+  def system(case: cases_lib.Case) -> Iterator[np.ndarray]:
+    clip = case.clip
+    if clip.frames.shape[1:3] != size:
+      clip = types.Clip(
+          frames=np.stack([resized(f, *size) for f in clip.frames]),
+          waveform=clip.waveform,
+          identity=clip.identity,
+      )
+    return run(clip)
+
+  return system

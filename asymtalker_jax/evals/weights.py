@@ -1,0 +1,125 @@
+"""Files of the networks that the field measures with: what, where from.
+
+They are the user's: nothing is downloaded. SHA-256 of the published files; a
+file of another content is used with a warning, since its figures are not
+comparable.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+from absl import logging
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+  """One file.
+
+  Attributes:
+    name: in the folder.
+    source: where it comes from.
+    sha256: of the published file; '' where it is made from another one.
+  """
+
+  name: str
+  source: str
+  sha256: str
+
+  def __str__(self) -> str:
+    checksum = f', SHA-256 {self.sha256}' if self.sha256 else ''
+    return f'{self.name} from {self.source}{checksum}'
+
+
+INCEPTION = File(
+    name='weights-inception-2015-12-05-6726825d.pth',
+    source='https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/'
+    'weights-inception-2015-12-05-6726825d.pth',
+    sha256='6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2',
+)
+I3D = File(
+    name='i3d_torchscript.pt',
+    source='https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1'
+    ' (StyleGAN-V)',
+    sha256='bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2',
+)
+SYNCNET = File(
+    name='syncnet.safetensors',
+    source='`asymtalker convert --kind=syncnet-v2 --source=syncnet_v2.model'
+    ' --out=DIR/syncnet.safetensors`, where syncnet_v2.model is'
+    ' http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model'
+    ' (SHA-256 961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442'
+    ')',
+    sha256='',
+)
+FACES = File(
+    name='face_detection_yunet_2023mar.onnx',
+    source='https://github.com/opencv/opencv_zoo/raw/main/models/'
+    'face_detection_yunet/face_detection_yunet_2023mar.onnx',
+    sha256='8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4',
+)
+ARCFACE = File(
+    name='w600k_r50.onnx',
+    source='buffalo_l.zip of https://github.com/deepinsight/insightface/'
+    'releases/tag/v0.7',
+    sha256='4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43',
+)
+ALEXNET = File(
+    name='alexnet-owt-7be5be79.pth',
+    source='https://download.pytorch.org/models/alexnet-owt-7be5be79.pth, whose'
+    ' SHA-256 starts with 7be5be79',
+    sha256='',
+)
+LPIPS = File(
+    name='alex.pth',
+    source='https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/'
+    'weights/v0.1/alex.pth',
+    sha256='df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0',
+)
+# Metric -> the files that it reads.
+OF_METRIC = {
+    'fid': (INCEPTION,),
+    'fvd': (I3D,),
+    'sync': (SYNCNET, FACES),
+    'arcface': (ARCFACE, FACES),
+    'lpips': (ALEXNET, LPIPS),
+}
+
+
+def find(
+    metrics: Iterable[str], folder: str | os.PathLike | None
+) -> dict[str, pathlib.Path]:
+  """Name of a file -> its path, for the files of these metrics.
+
+  Raises:
+    FileNotFoundError: files are missing; says of each where it comes from.
+  """
+  files = dict.fromkeys(f for metric in metrics for f in OF_METRIC[metric])
+  if not files:
+    return {}
+  root = pathlib.Path(folder or '')
+  absent = [f for f in files if not folder or not (root / f.name).is_file()]
+  if absent:
+    raise FileNotFoundError(
+        f'--weights_dir={folder or ""}: {len(absent)} of {len(files)} files are'
+        f' missing: {"; ".join(map(str, absent))}. Figures that are not wanted'
+        ' are left out of --metrics'
+    )
+  for file in files:
+    _check(root / file.name, file)
+  return {file.name: root / file.name for file in files}
+
+
+def _check(path: pathlib.Path, file: File) -> None:
+  """Warns of another content than the published one."""
+  if not file.sha256:
+    return
+  with open(path, 'rb') as content:
+    found = hashlib.file_digest(content, 'sha256').hexdigest()
+  if found != file.sha256:
+    logging.warning(
+        '%s: SHA-256 %s; the published file has %s, so figures are not'
+        ' comparable', path, found, file.sha256,
+    )
