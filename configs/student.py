@@ -3,7 +3,8 @@
   asymtalker train-student --config=configs/student.py:tiny --data=DIR
       --teacher=BUNDLE --workdir=DIR
 
-The arms of the paper's ablation are settings of `continuity`:
+Sizes: see `configs/teacher.py`. The arms of the paper's ablation are settings of
+`continuity`:
   asymmetric (the method)   self, ground_truth, ground_truth
   symmetric_ground_truth    ground_truth, ground_truth, ground_truth
   symmetric_self            self, self, self
@@ -11,20 +12,31 @@ The arms of the paper's ablation are settings of `continuity`:
 
 import ml_collections
 
-SIZES = ('tiny',)
+SIZES = ('tiny', 'pro', 'lite')
 
 
 def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   """Values of the named size."""
   if size not in SIZES:
     raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = _tiny()
+  if size != 'tiny':
+    _full(config, size)
+  return config
+
+
+def _tiny() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.variant = 'tiny'
   config.seed = 0
   config.steps = 1600
   config.max_minutes = 60.0
   config.batch_size = 4
+  config.microbatches = 1
   config.in_memory = True
+  config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, seq=1))
+  config.remat = 'dots'
+  config.frozen_dtype = 'float32'
   config.chunks = 3
 
   config.continuity = ml_collections.ConfigDict(
@@ -55,3 +67,26 @@ def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   config.save_every_minutes = 5.0
   config.eval_every = 200
   return config
+
+
+def _full(config: ml_collections.ConfigDict, size: str) -> None:
+  """The paper's schedule on a slice of 64 chips or more."""
+  config.variant = size
+  # 5 critic updates after each of the student: 1,600 of the critic.
+  config.steps = 1920
+  config.distillation.critic_updates = 5
+  config.max_minutes = 0.0
+  config.batch_size = 64
+  config.chunks = 5
+  config.in_memory = False
+  # Student, critic, average and AdamW are 41 GB, a 32nd of that a chip. With
+  # 9,216 tokens four chips share an example.
+  seq = 4 if size == 'pro' else 1
+  config.mesh.update(data=-1, fsdp=32, seq=seq)
+  config.remat = 'full'
+  config.frozen_dtype = 'bfloat16'
+  config.distillation.regression_weight = 0.25
+  config.ema.update(decay=0.99, start_step=200)
+  config.optimizer.lr = 2e-6
+  config.critic_optimizer.lr = 4e-7
+  config.save_every_minutes = 15.0

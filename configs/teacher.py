@@ -2,24 +2,39 @@
 
   asymtalker train-teacher --config=configs/teacher.py:tiny --data=DIR
       --vae=BUNDLE --workdir=DIR
+
+Sizes: `tiny` trains on two CPU cores; `pro` (512x512, 1.5e9 parameters, 9,216
+tokens) and `lite` (the same network on 1,280 tokens) on TPU or GPU clusters.
+What they need and how fast they can be at best:
+  asymtalker compile-check --config=configs/teacher.py:pro --topology=v5e:16x16
 """
 
 import ml_collections
 
-SIZES = ('tiny',)
+SIZES = ('tiny', 'pro', 'lite')
 
 
 def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   """Values of the named size."""
   if size not in SIZES:
     raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = _tiny()
+  if size != 'tiny':
+    _full(config, size)
+  return config
+
+
+def _tiny() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.variant = 'tiny'
   config.seed = 0
   config.steps = 6000
   config.max_minutes = 120.0
   config.batch_size = 8
+  config.microbatches = 1
   config.in_memory = True
+  config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, seq=1))
+  config.remat = 'dots'
 
   config.flow = ml_collections.ConfigDict(
       dict(shift=5.0, weighting='bell', motion_weight=1.0)
@@ -45,3 +60,21 @@ def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   config.save_every_minutes = 5.0
   config.eval_every = 1000
   return config
+
+
+def _full(config: ml_collections.ConfigDict, size: str) -> None:
+  """The paper's schedule on a slice of 64 chips or more."""
+  config.variant = size
+  config.steps = 10_000
+  config.max_minutes = 0.0
+  config.batch_size = 256
+  config.in_memory = False
+  # Parameters, gradient, average and AdamW are 29 GB, a 32nd of that a chip.
+  config.mesh.update(data=-1, fsdp=32, seq=1)
+  config.remat = 'full'
+  config.flow.motion_weight = 0.0
+  config.ema.update(decay=0.999, start_step=1000)
+  config.optimizer.update(
+      name='adamw', lr=2e-4, warmup_steps=500, b2=0.999
+  )
+  config.save_every_minutes = 15.0

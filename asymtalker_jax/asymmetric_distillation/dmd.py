@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from asymtalker_jax import types
 from asymtalker_jax.flow import losses, path, samplers
+from asymtalker_jax.flow import noise as noise_lib
 
 MIN_SIGMA, MAX_SIGMA = 0.02, 0.98
 
@@ -29,11 +30,11 @@ def noisy_score_input(
   Returns:
     (noisy [B, T, H, W, C], sigma [B], noise like x0).
   """
-  level_key, noise_key = jax.random.split(key)
+  level_key, noise_key = noise_lib.split(key)
   sigma = path.sample_sigma(
       level_key, x0.shape[0], shift, MIN_SIGMA, MAX_SIGMA
   )
-  noise = jax.random.normal(noise_key, x0.shape)
+  noise = noise_lib.normal(noise_key, x0.shape)
   noisy = path.add_noise(x0, noise, sigma)
   return samplers.hold_clean(noisy, conditioning), sigma, noise
 

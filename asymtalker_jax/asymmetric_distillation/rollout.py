@@ -14,6 +14,7 @@ import numpy as np
 
 from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import views
+from asymtalker_jax.flow import noise
 from asymtalker_jax.flow import samplers
 
 # Clean latents of a chunk [B, T, H, W, C] -> first m slots of the next chunk.
@@ -56,7 +57,7 @@ def own_continuity(
     audio: [B, K, F, 5, L, A].
     k: number of chunks to generate, traced int in 0..K-1.
     sigmas: few-step noise levels.
-    key: chunk j draws its noise from fold_in(key, j).
+    key: one, or one per example; chunk j draws from fold_in(key, j).
   """
 
   def chunk(j, continuity):
@@ -67,7 +68,7 @@ def own_continuity(
         mask=continuity.mask,
     )
     latents = samplers.few_step(
-        velocity, conditioning, sigmas, jax.random.fold_in(key, j)
+        velocity, conditioning, sigmas, noise.fold_in(key, j)
     )
     return continue_from(latents, carry)
 

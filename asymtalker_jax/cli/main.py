@@ -26,10 +26,12 @@ VERBS = {
     'train-teacher': ('train_teacher', 'train the many-step teacher'),
     'train-student': ('train_student', 'distil the few-step student'),
     'train-reader': ('train_reader', 'train the reader that evaluation uses'),
+    'compile-check': ('compile_check', 'compile a step for absent TPUs'),
     'export': ('export', 'make one bundle of trained parts'),
     'evaluate': ('evaluate', 'measure a bundle on unseen identities'),
     'convert': ('convert', 'make a bundle of released weights'),
     'parity': ('parity', 'compare with recorded outputs of the originals'),
+    'bench': ('bench', 'time the networks on this machine'),
 }
 _HELP = {'-h', '-help', '--help', '--helpfull', '--helpshort'}
 
@@ -125,7 +127,7 @@ def _set_up_process(verb: str, words: list[str]) -> None:
 def _forget_flags(names: Sequence[str]) -> None:
   """Removes a verb's flags, so that one process can run several verbs."""
   for name in list(FLAGS):
-    if name in names or name.startswith('config.'):
+    if name in names or name.startswith(('config.', 'gate.')):
       delattr(FLAGS, name)
   FLAGS.unparse_flags()
 

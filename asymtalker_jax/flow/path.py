@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from asymtalker_jax.flow import noise as noise_lib
+
 TIMESTEPS = 1000.0
 
 
@@ -50,7 +52,7 @@ def sample_sigma(
     key: jax.Array, batch: int, k: float, low: float = 0.0, high: float = 1.0
 ) -> jax.Array:
   """Noise levels [B]: uniform, shifted by (5), then clamped to [low, high]."""
-  return jnp.clip(shift(jax.random.uniform(key, (batch,)), k), low, high)
+  return jnp.clip(shift(noise_lib.uniform(key, (batch,)), k), low, high)
 
 
 def shifted_sigmas(timesteps: Sequence[float], k: float) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The diffusion transformer of FlashHead / Wan 2.1, at any size.
 
 Tokens are kept as [B, T, P, D]: latent frame and position in the frame. That
-is what the per-frame modulation and the per-frame audio cross-attention need;
-self-attention sees them flattened to [B, T P, D].
+is what the per-frame modulation and the per-frame audio cross-attention need.
+On a mesh B lies over data x fsdp and P over seq.
 
 Sources: Wan 2.1 (arXiv 2503.20314) for the blocks, SoulX-FlashHead for the
 reference channels and the audio cross-attention; method.md sections 1, 2, 4.
@@ -23,6 +23,7 @@ from asymtalker_jax.models.embeddings import patchify
 from asymtalker_jax.models.embeddings import TextEmbedding
 from asymtalker_jax.models.embeddings import TimeEmbedding
 from asymtalker_jax.models.embeddings import unpatchify
+from asymtalker_jax.parallel import sharding
 
 # What a block keeps for the backward pass; the rest is computed again.
 REMAT = {
@@ -141,7 +142,7 @@ class Block(nn.Module):
     Args:
       x: [B, T, P, D] float32 tokens.
       modulation: [B, T or 1, 6, D] of the time embedding.
-      rotation: cos, sin [T P, D / N / 2].
+      rotation: cos, sin [T, P, D / N / 2].
       context: [B, G, S, D]: the tokens of x in G equal groups along time see
         the S context tokens of their own group. G = T for audio, 1 for text.
 
@@ -149,7 +150,9 @@ class Block(nn.Module):
       [B, T, P, D] float32 and None (the calling convention of a scan).
     """
     cfg, dtype = self.config, self.config.compute_dtype
-    b, t, p, d = x.shape
+    d = x.shape[-1]
+    # Pinned: otherwise XLA may move activations instead of gathering weights.
+    x = sharding.constrain_activation(x, seq_axis=2)
     learned = self.param('modulation', _modulation_init, (6, d))
     shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(
         modulation + learned, 6, axis=2
@@ -158,27 +161,23 @@ class Block(nn.Module):
         MultiHeadAttention, d, cfg.heads, cfg.eps, dtype
     )
 
-    y = _modulate(x, shift1, scale1, cfg.eps).reshape(b, t * p, d)
-    y = attend(name='self_attention')(y, y, rotation)
-    x = x + gate1 * y.reshape(x.shape)
+    y = _modulate(x, shift1, scale1, cfg.eps)
+    x = x + gate1 * attend(name='self_attention')(y, rotation=rotation)
 
-    groups = context.shape[1]
     y = nn.LayerNorm(
         epsilon=cfg.eps,
         dtype=jnp.float32,
         use_fast_variance=False,
         name='cross_norm',
     )(x)
-    y = attend(name='cross_attention')(
-        y.reshape(b * groups, -1, d), context.reshape(b * groups, -1, d)
-    )
-    x = x + y.reshape(x.shape)
+    x = x + attend(name='cross_attention')(y, context)
 
     y = _modulate(x, shift2, scale2, cfg.eps)
     y = nn.Dense(cfg.ffn, dtype=dtype, kernel_init=MATRIX, name='ffn_in')(y)
     y = nn.gelu(y, approximate=True)
     y = nn.Dense(d, dtype=dtype, kernel_init=MATRIX, name='ffn_out')(y)
-    return x + gate2 * y, None
+    x = sharding.constrain_activation(x + gate2 * y, seq_axis=2)
+    return x, None
 
 
 class Head(nn.Module):
@@ -286,8 +285,11 @@ class DiT(nn.Module):
     cfg = self.config
     _, t, h, w, _ = x.shape
     y = self.tokens(x, reference)
-    embedding, modulation = self.time(timestep)
-    context = self.context(audio, text)
+    # Small, but XLA would spread them over the mesh in ways of its own.
+    embedding, modulation, context = map(
+        sharding.constrain_activation,
+        (*self.time(timestep), self.context(audio, text)),
+    )
     if context.shape[1] not in (1, t):
       raise ValueError(
           f'audio of {audio.shape[1]} frames for {t} latent frames: expected'
@@ -296,5 +298,7 @@ class DiT(nn.Module):
     rotation = rope.rotation(
         cfg.width // cfg.heads, (t, h // cfg.patch[1], w // cfg.patch[2])
     )
+    rotation = tuple(x.reshape(t, -1, x.shape[-1]) for x in rotation)
     y, _ = self.blocks(y, modulation, rotation, context)
-    return unpatchify(self.head(y, embedding), cfg.patch, (t, h, w))
+    v = unpatchify(self.head(y, embedding), cfg.patch, (t, h, w))
+    return sharding.constrain_activation(v)

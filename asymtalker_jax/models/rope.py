@@ -57,15 +57,15 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
   """x with neighbouring channels (2i, 2i + 1) rotated as a pair.
 
   Args:
-    x: [B, S, N, Dh] queries or keys, float32.
-    cos: [S, Dh / 2] of `rotation`.
-    sin: [S, Dh / 2] of `rotation`.
+    x: [B, ..., N, Dh] queries or keys, float32.
+    cos: [..., Dh / 2] of `rotation`.
+    sin: [..., Dh / 2] of `rotation`.
 
   Returns:
-    [B, S, N, Dh] of the dtype of x.
+    [B, ..., N, Dh] of the dtype of x.
   """
   pairs = x.reshape(*x.shape[:-1], -1, 2)
   even, odd = pairs[..., 0], pairs[..., 1]
-  cos, sin = cos[:, None], sin[:, None]
+  cos, sin = cos[..., None, :], sin[..., None, :]
   turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
   return turned.reshape(x.shape)

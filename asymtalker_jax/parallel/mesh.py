@@ -45,6 +45,16 @@ def make_mesh(
   return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
 
 
+def platform() -> str:
+  """Returns 'cpu', 'gpu' or 'tpu': that of the mesh in use, else the default.
+
+  A mesh may consist of devices that are described but not there: see
+  `asymtalker compile-check`.
+  """
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def _fill(sizes: dict[str, int], count: int) -> tuple[int, ...]:
   """Returns the three sizes with -1 replaced, or raises."""
   asked = ' '.join(f'{name}={size}' for name, size in sizes.items())

@@ -127,6 +127,55 @@ def constrain(
   return jax.lax.with_sharding_constraint(x, spec)
 
 
+def activation_spec(
+    shape: tuple[int, ...], mesh: Any, seq_axis: int | None = None
+) -> PartitionSpec:
+  """Returns the spec of an activation: examples first, tokens or rows later.
+
+  Args:
+    shape: of the activation; its leading axis counts examples.
+    mesh: Mesh or AbstractMesh.
+    seq_axis: which axis lies over 'seq'; None keeps it whole.
+
+  Returns:
+    Leading axis over data x fsdp, `seq_axis` over seq. An axis that the mesh
+    does not divide stays whole: one example is generated on every device.
+  """
+  axes = [None] * len(shape)
+  batch = (mesh_lib.DATA, mesh_lib.FSDP)
+  if shape[0] % math.prod(mesh.shape[a] for a in batch) == 0:
+    axes[0] = batch
+  if seq_axis is not None and shape[seq_axis] % mesh.shape[mesh_lib.SEQ] == 0:
+    axes[seq_axis] = mesh_lib.SEQ
+  return PartitionSpec(*axes)
+
+
+def constrain_activation(
+    x: jax.Array, seq_axis: int | None = None
+) -> jax.Array:
+  """Returns x laid out by `activation_spec`; x itself where no mesh is set."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  return constrain(x, *activation_spec(x.shape, mesh, seq_axis))
+
+
+def put_parameters(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns frozen parameters on the mesh, sharded by the FSDP rule.
+
+  Args:
+    tree: of host arrays, equal on all processes.
+    mesh: of `mesh.make_mesh`.
+  """
+  return jax.tree.map(
+      lambda x, s: jax.make_array_from_callback(
+          x.shape, s, lambda index, x=x: np.asarray(x[index])
+      ),
+      tree,
+      fsdp_sharding(tree, mesh),
+  )
+
+
 def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
   if axis is None:
     return ()

@@ -1,5 +1,7 @@
 """Training of the teacher: flow matching on ground-truth continuity."""
 
+import dataclasses
+import functools
 import os
 
 import jax
@@ -12,11 +14,14 @@ from asymtalker_jax import bundle as bundle_lib
 from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import views
 from asymtalker_jax.flow import losses, path, samplers
+from asymtalker_jax.flow import noise as noise_lib
 from asymtalker_jax.inputs import loader
 from asymtalker_jax.models import variants
+from asymtalker_jax.parallel import mesh as mesh_lib
 from asymtalker_jax.train import encode_dataset
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import optimizer
+from asymtalker_jax.train import program
 from asymtalker_jax.train import state as state_lib
 
 
@@ -30,14 +35,14 @@ def draw_conditioning(
 
   Args:
     batch: B windows.
-    key: of the two draws per example.
+    key: of the two draws per example; one, or one per example.
     slots: m continuity slots; a cold start holds only slot 0.
     config: probabilities cold_start and drop_audio.
   """
-  cold_key, audio_key = jax.random.split(key)
+  cold_key, audio_key = noise_lib.split(key)
   size, latent_frames = batch.latents.shape[:2]
-  cold = jax.random.bernoulli(cold_key, config.cold_start, (size,))
-  keep = jax.random.bernoulli(audio_key, 1.0 - config.drop_audio, (size,))
+  cold = noise_lib.uniform(cold_key, (size,)) < config.cold_start
+  keep = noise_lib.uniform(audio_key, (size,)) >= config.drop_audio
   return types.Conditioning(
       reference=batch.reference,
       audio=batch.audio * path.expand(keep, batch.audio.ndim),
@@ -61,17 +66,17 @@ def flow_loss(
     params: of the diffusion transformer.
     networks: functions of the variant.
     batch: B windows of ground truth.
-    key: noise level, noise and conditioning draws.
+    key: noise level, noise and conditioning draws; one, or one per example.
     config: sections flow and conditioning.
   """
   batch = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), batch)
-  level_key, noise_key, drop_key = jax.random.split(key, 3)
+  level_key, noise_key, drop_key = noise_lib.split(key, 3)
   conditioning = draw_conditioning(
       batch, drop_key, networks.chunk.continuity_slots, config.conditioning
   )
   x0 = batch.latents
   sigma = path.sample_sigma(level_key, x0.shape[0], config.flow.shift)
-  noise = jax.random.normal(noise_key, x0.shape)
+  noise = noise_lib.normal(noise_key, x0.shape)
   x = samplers.hold_clean(path.add_noise(x0, noise, sigma), conditioning)
   v = networks.velocity(params, x, path.TIMESTEPS * sigma, conditioning)
   cells = losses.motion_weight(x0, config.flow.motion_weight)
@@ -81,6 +86,105 @@ def flow_loss(
   weight = losses.loss_weight(sigma, config.flow.weighting, config.flow.shift)
   loss = jnp.mean(weight * mse)
   return loss, {'loss': loss, 'velocity_mse': jnp.mean(mse)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """What stays fixed over the run.
+
+  Attributes:
+    networks: functions of the variant.
+    config: of `configs/teacher.py`.
+    tx: optimiser.
+    schedule: its learning rate.
+  """
+
+  networks: variants.Networks
+  config: ml_collections.ConfigDict
+  tx: optax.GradientTransformation
+  schedule: optax.Schedule
+
+
+def build(
+    networks: variants.Networks, config: ml_collections.ConfigDict
+) -> Training:
+  """The fixed part of a run.
+
+  Raises:
+    ValueError: bad optimiser section or remat policy.
+  """
+  tx, schedule = optimizer.build(config.optimizer)
+  return Training(
+      networks=variants.with_remat(networks, config.remat), config=config,
+      tx=tx, schedule=schedule,
+  )
+
+
+def init_state(t: Training, key: jax.Array) -> state_lib.TrainState:
+  """State at step 0."""
+  return state_lib.TrainState.create(t.networks.init_dit(key), t.tx)
+
+
+def train_step(
+    t: Training,
+    state: state_lib.TrainState,
+    batch: types.TeacherBatch,
+    key: jax.Array,
+) -> tuple[state_lib.TrainState, dict[str, jax.Array]]:
+  """One update."""
+  keys = noise_lib.example_keys(key, batch.latents.shape[0])
+
+  def gradient(rows):
+    return jax.grad(flow_loss, has_aux=True)(
+        state.params, t.networks, *rows, t.config
+    )
+
+  grads, logs = program.mean_over_microbatches(
+      gradient, (batch, keys), t.config.microbatches
+  )
+  new = optimizer.descend(state, grads, t.tx, t.config.ema)
+  return new, dict(
+      logs, lr=t.schedule(state.step), gradient=optax.tree.norm(grads)
+  )
+
+
+def programs(
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
+) -> list[program.Program]:
+  """The step of a run on `mesh` as shapes, without data or memory.
+
+  Raises:
+    ValueError: a batch or tokens that the mesh does not divide.
+  """
+  networks = variants.build(variants.values_of(config.variant))
+  t = build(networks, config)
+  state = state_lib.abstract_sharded(
+      functools.partial(init_state, t), mesh, args=(jax.random.key(0),)
+  )
+  plan, audio = networks.chunk, networks.audio.config
+  latents = plan.latent_shape
+  features = (plan.frames, 5, audio.layers, audio.channels)
+  batch = types.TeacherBatch(
+      latents=latents, reference=latents, audio=features
+  )
+  shardings = jax.tree.map(lambda x: x.sharding, state)
+  step = lambda t: functools.partial(train_step, t)
+  plain = config.copy_and_resolve_references()
+  plain.update(remat='none', microbatches=1)
+  return [
+      program.Program(
+          name='teacher',
+          function=program.jit_step(step(t), shardings, mesh),
+          args=(
+              state,
+              program.abstract_batch(batch, config.batch_size, mesh),
+              program.abstract_key(mesh),
+          ),
+          trips={},
+          examples=config.batch_size,
+          plain=lambda: program.keyed(step(build(networks, plain)), 0),
+      )
+  ]
 
 
 def train(
@@ -96,9 +200,11 @@ def train(
   Raises:
     ValueError, FileNotFoundError: bad config or data, before any compilation.
   """
-  vae = bundle_lib.load(os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio'))
+  vae = bundle_lib.load(
+      os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio')
+  )
   networks = variants.build(variants.values_of(config.variant))
-  tx, schedule = optimizer.build(config.optimizer)
+  t = build(networks, config)
   options = dict(in_memory=config.in_memory)
   batches = loader.teacher_batches(
       data, networks.chunk, config.batch_size, config.seed, **options
@@ -110,28 +216,18 @@ def train(
       )
   )
 
-  def init(key):
-    return state_lib.TrainState.create(networks.init_dit(key), tx)
-
-  def step(state, batch, key):
-    grads, logs = jax.grad(flow_loss, has_aux=True)(
-        state.params, networks, batch, key, config
-    )
-    new = optimizer.descend(state, grads, tx, config.ema)
-    return new, dict(
-        logs, lr=schedule(state.step), gradient=optax.tree.norm(grads)
-    )
-
   evaluation = Evaluation(networks, vae.params['vae'], held_out, config)
   result = loop.train(
-      config, workdir, init, step, batches,
+      config, workdir, functools.partial(init_state, t),
+      functools.partial(train_step, t), batches,
       init_args=(jax.random.key(config.seed),),
+      mesh=mesh_lib.make_mesh(**config.mesh),
       on_eval=lambda state, step, writer: evaluation(state.ema, step, writer),
   )
   bundle_lib.save(
       os.path.join(workdir, 'bundle'), variant=config.variant,
       model=networks.values,
-      params=dict(vae.params, teacher=result.state.ema),
+      params=dict(vae.params, teacher=result.state.ema), origin=vae.origin,
   )
   return result
 

@@ -12,7 +12,7 @@ import pytest
 from asymtalker_jax import types
 from asymtalker_jax.models import variants
 from asymtalker_jax.train import state as state_lib
-from asymtalker_jax.train import student
+from asymtalker_jax.train import distillation
 
 OPTIMIZER = dict(name='adamw', lr=1e-3, b1=0.0, clip_norm=10.0)
 
@@ -31,6 +31,8 @@ def config(**changes):
       ema=dict(decay=0.9, start_step=0),
       optimizer=OPTIMIZER,
       critic_optimizer=OPTIMIZER,
+      remat='full',
+      microbatches=1,
   )
   return ml_collections.ConfigDict(values | changes)
 
@@ -60,19 +62,19 @@ def frozen():
   return {'teacher': dit, 'vae': networks().init_vae(key)}
 
 
-def batch(seed=0, chunks=2):
+def batch(seed=0, chunks=2, size=2):
   plan = networks().chunk
   keys = jax.random.split(jax.random.key(seed), 3)
   normal = jax.random.normal
   return types.StudentBatch(
-      latents=normal(keys[0], (2, chunks, *plan.latent_shape)),
-      reference=normal(keys[1], (2, *plan.latent_shape)),
-      audio=normal(keys[2], (2, chunks, plan.frames, 5, 4, 40)),
+      latents=normal(keys[0], (size, chunks, *plan.latent_shape)),
+      reference=normal(keys[1], (size, *plan.latent_shape)),
+      audio=normal(keys[2], (size, chunks, plan.frames, 5, 4, 40)),
   )
 
 
 def fresh(cfg):
-  d = student.build(networks(), cfg)
+  d = distillation.build(networks(), cfg)
   state = state_lib.StudentState.create(
       frozen()['teacher'], d.student_tx, d.critic_tx
   )
@@ -83,7 +85,8 @@ def fresh(cfg):
 def compiled(which, text):
   """One compilation for each update and config."""
   cfg = ml_collections.ConfigDict(json.loads(text))
-  return jax.jit(functools.partial(which, student.build(networks(), cfg)))
+  d = distillation.build(networks(), cfg)
+  return jax.jit(functools.partial(which, d))
 
 
 def step(which, cfg, data, seed=1):
@@ -100,7 +103,7 @@ def changed(a, b):
 
 
 def test_generator_update_moves_the_student_and_nothing_else():
-  old, new, logs = step(student.generator_step, config(), batch())
+  old, new, logs = step(distillation.generator_step, config(), batch())
   assert changed(old.student, new.student) and changed(old.ema, new.ema)
   assert not changed(old.critic, new.critic)
   assert new.step == 1
@@ -109,7 +112,7 @@ def test_generator_update_moves_the_student_and_nothing_else():
 
 
 def test_critic_update_moves_the_critic_and_nothing_else():
-  old, new, logs = step(student.critic_step, config(), batch())
+  old, new, logs = step(distillation.critic_step, config(), batch())
   assert changed(old.critic, new.critic)
   assert not changed(old.student, new.student)
   assert logs['critic/loss'] > 0
@@ -134,8 +137,8 @@ def test_every_arm_runs_and_only_symmetric_self_ignores_ground_truth(
   b = types.StudentBatch(
       latents=a.latents + 1.0, reference=a.reference, audio=a.audio
   )
-  _, one, _ = step(student.generator_step, cfg, a)
-  _, two, _ = step(student.generator_step, cfg, b)
+  _, one, _ = step(distillation.generator_step, cfg, a)
+  _, two, _ = step(distillation.generator_step, cfg, b)
   assert changed(one.student, two.student) == depends
 
 
@@ -145,9 +148,15 @@ def test_the_chunk_that_is_scored_does_not_depend_on_ground_truth():
   b = types.StudentBatch(
       latents=a.latents + 1.0, reference=a.reference, audio=a.audio
   )
-  run = jax.jit(lambda data: student.generate(
-      d, state.student, student.roll_out(
-          d, state.student, frozen()['vae'], data, jax.random.key(3))))
+
+  @jax.jit
+  def run(data):
+    draw = distillation.Draw.create(d, data, jax.random.key(3))
+    sample = distillation.roll_out(
+        d, state.student, frozen()['vae'], data, draw
+    )
+    return distillation.generate(d, state.student, sample)
+
   np.testing.assert_array_equal(run(a), run(b))
 
 
@@ -169,7 +178,42 @@ def test_own_continuity_comes_from_the_previous_chunk(carry):
 
 def test_unknown_carry_names_the_choices():
   with pytest.raises(ValueError, match="'pixels'.*reencode.*latent"):
-    student.build(networks(), config(continuity_carry='pixels'))
+    distillation.build(networks(), config(continuity_carry='pixels'))
+
+
+def test_microbatches_add_up_to_the_batch():
+  data = batch(size=4)
+  for which in (distillation.generator_step, distillation.critic_step):
+    # Adam divides by the gradient's size; a large eps keeps it linear.
+    linear = dict(OPTIMIZER, eps=1.0)
+    roles = dict(optimizer=linear, critic_optimizer=linear)
+    _, whole, logs = step(which, config(**roles), data)
+    _, parts, part_logs = step(which, config(**roles, microbatches=2), data)
+    for name in set(logs) - {'generator/regression_share'}:
+      np.testing.assert_allclose(part_logs[name], logs[name], rtol=1e-4)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts)):
+      np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_microbatches_that_do_not_divide_the_batch_are_refused():
+  with pytest.raises(ValueError, match='microbatches=3.*batch_size=2'):
+    step(distillation.critic_step, config(microbatches=3), batch())
+
+
+@pytest.mark.parametrize('frames', (2, 3))
+def test_the_tail_of_a_video_is_decoded_frame_by_frame(frames):
+  latents = batch().latents[:, 0]
+  vae = frozen()['vae']
+  got = networks().decode_tail(vae, latents, frames)
+  want = networks().decode_video(vae, latents)[:, -frames:]
+  np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_the_frozen_teacher_may_be_stored_in_half_precision():
+  half = distillation.freeze(frozen()['teacher'], 'bfloat16')
+  assert {x.dtype for x in jax.tree.leaves(half)} == {jnp.bfloat16.dtype}
+  with pytest.raises(ValueError, match="frozen_dtype 'int8'.*bfloat16"):
+    distillation.freeze(half, 'int8')
 
 
 def test_a_student_that_follows_the_regression_approaches_ground_truth():
@@ -177,7 +221,7 @@ def test_a_student_that_follows_the_regression_approaches_ground_truth():
   cfg.distillation.regression_weight = 100.0
   _, state = fresh(cfg)
   data = batch(chunks=1)
-  run = compiled(student.generator_step, cfg.to_json())
+  run = compiled(distillation.generator_step, cfg.to_json())
   first = last = None
   for _ in range(30):
     state, logs = run(state, frozen(), data, jax.random.key(0))
