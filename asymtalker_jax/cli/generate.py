@@ -23,7 +23,8 @@ _COLUMNS = 8  # of the contact sheet
 def define_flags(values: flags.FlagValues = FLAGS) -> None:
   """Defines the flags of the verb."""
   for name, default, text in (
-      ('bundle', 'tiny', 'a bundled model by name, or the folder of a bundle'),
+      ('bundle', 'tiny', 'a bundled model by name, the folder of a bundle, or'
+       ' random:VARIANT for random weights'),
       ('audio', None, 'speech: WAV, FLAC, MP3, M4A, a video, ...; required'),
       ('output', None, 'video to write, NAME.mp4; required'),
       ('report', None, 'JSON file for speed, memory and versions'),

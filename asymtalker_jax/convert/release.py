@@ -377,7 +377,11 @@ def _talking_start(text_params, config: dit.DiTConfig) -> Mapping[str, Any]:
   fresh = jax.tree.map(lambda x: np.asarray(x).astype(dtype), fresh)
   wanted = wan_dit.targets(config) | fresh
   params, new = wan_dit.start_from_text_to_video(text_params, wanted, config)
-  logging.info('dropped: text_embedding, no text conditions this model')
   for line in new:
     logging.info('new: %s', line)
+  logging.info(
+      'kept: blocks/cross_attention of the text; from now on it reads the audio'
+      ' tokens of its own latent frame'
+  )
+  logging.info('dropped: text_embedding, no text conditions this model')
   return rules.flatten(params)

@@ -187,7 +187,8 @@ def start_from_text_to_video(
         'text-to-video parameters do not fit:\n  ' + '\n  '.join(problems)
     )
   new = [
-      'patch_embedding/kernel: reference half, zeros',
-      'audio_projection: all, randomly initialised',
+      'patch_embedding/kernel: the half that reads the reference, zeros',
+      'audio_projection: all of it; kernels normal with variance 1 / inputs, '
+      'biases normal with deviation 0.02, norm 1 and 0',
   ]
   return params, new

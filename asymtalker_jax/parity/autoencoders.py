@@ -45,7 +45,7 @@ def _whole_steps(video: np.ndarray, stride: int) -> np.ndarray:
 
 def wan_vae_original(golden: golden_lib.Golden) -> dict[str, Any]:
   """Outputs of FlashHead's `WanVAE`, the layout of Wan2.1_VAE.pth."""
-  config = configs.wan_vae_sizes(golden.config)
+  config = golden.at_precision(configs.wan_vae_sizes(golden.config))
   statistics = ()
   if 'scale_mean' in golden.meta:
     std = 1.0 / np.asarray(golden.meta['scale_inv_std'])
@@ -74,7 +74,7 @@ def wan_vae_original(golden: golden_lib.Golden) -> dict[str, Any]:
 
 def wan_vae_diffusers(golden: golden_lib.Golden) -> dict[str, Any]:
   """Outputs of diffusers' `AutoencoderKLWan`."""
-  config = configs.wan_vae_sizes(golden.config)
+  config = golden.at_precision(configs.wan_vae_sizes(golden.config))
   table = wan_layouts.diffusers_table(
       config, golden.config['latents_mean'], golden.config['latents_std']
   )
@@ -97,7 +97,7 @@ def wan_vae_diffusers(golden: golden_lib.Golden) -> dict[str, Any]:
 
 
 def _ltx(golden: golden_lib.Golden, make_table):
-  config = ltx_layouts.config_of(golden.config)
+  config = golden.at_precision(ltx_layouts.config_of(golden.config))
   params = rules.convert(
       golden.weights(), make_table(config), ltx_layouts.targets(config)
   )

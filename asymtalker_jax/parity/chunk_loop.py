@@ -81,11 +81,13 @@ class _Pipeline:
 
 def _load(golden: golden_lib.Golden) -> _Pipeline:
   published, weights = golden.config['dit'][0], golden.weights('dit.')
-  speech_config = speech_layouts.config_of(golden.config['w2v'])
-  shapes = {key: np.shape(value) for key, value in weights.items()}
-  dit_config = configs.flashhead_dit(
-      published, shapes, (speech_config.layers, speech_config.channels)
+  speech_config = golden.at_precision(
+      speech_layouts.config_of(golden.config['w2v'])
   )
+  shapes = {key: np.shape(value) for key, value in weights.items()}
+  dit_config = golden.at_precision(configs.flashhead_dit(
+      published, shapes, (speech_config.layers, speech_config.channels)
+  ))
   dit_params = rules.convert(
       weights, flashhead.table(dit_config), wan_layouts.targets(dit_config)
   )
@@ -95,6 +97,7 @@ def _load(golden: golden_lib.Golden) -> _Pipeline:
   else:
     network, layouts = ltx_vae.LtxVae, ltx_layouts
     config = ltx_layouts.config_of(golden.config['vae'])
+  config = golden.at_precision(config)
   vae_params = rules.convert(
       golden.weights('vae.'), layouts.original_table(config),
       layouts.targets(config),

@@ -25,10 +25,21 @@ _RELATIVE_TOLERANCE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Golden:
-  """Tensors of one file by prefix, and its metadata."""
+  """Tensors of one file by prefix, its metadata, and how to run it.
+
+  Attributes:
+    tensors: by their name in the file.
+    meta: its entry `golden`.
+    dtype: 'float32' or 'bfloat16', of the networks' matrix products.
+  """
 
   tensors: dict[str, np.ndarray]
   meta: dict[str, Any]
+  dtype: str = 'float32'
+
+  def at_precision(self, config: Any) -> Any:
+    """A network's config with matrix products of `dtype`."""
+    return dataclasses.replace(config, dtype=self.dtype)
 
   @property
   def config(self) -> dict[str, Any]:

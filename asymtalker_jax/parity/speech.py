@@ -39,7 +39,7 @@ def _stages(config, params, waveform, frames) -> dict[str, jax.Array]:
 
 def wav2vec2(golden: golden_lib.Golden) -> dict[str, Any]:
   """Outputs of FlashHead's and of transformers' `Wav2Vec2Model`."""
-  config = layouts.config_of(golden.config)
+  config = golden.at_precision(layouts.config_of(golden.config))
   weights = golden.weights()
   params = rules.convert(
       weights, layouts.table_of(weights), layouts.targets(config)

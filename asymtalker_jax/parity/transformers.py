@@ -68,7 +68,7 @@ def _velocity(config: dit.DiTConfig, params, inputs) -> jax.Array:
 
 def wan_dit(golden: golden_lib.Golden) -> dict[str, Any]:
   """Outputs of diffusers' `WanTransformer3DModel`."""
-  config = configs.wan_dit_diffusers(golden.config)
+  config = golden.at_precision(configs.wan_dit_diffusers(golden.config))
   params = rules.convert(
       golden.weights(),
       wan_layouts.diffusers_table(config),
@@ -110,9 +110,9 @@ def flashhead_dit(golden: golden_lib.Golden) -> dict[str, Any]:
   weights = golden.weights()
   given = _flashhead_inputs(golden)
   shapes = {key: np.shape(value) for key, value in weights.items()}
-  config = configs.flashhead_dit(
+  config = golden.at_precision(configs.flashhead_dit(
       golden.config, shapes, given['audio'].shape[-2:]
-  )
+  ))
   params = rules.convert(
       weights, flashhead.table(config), wan_layouts.targets(config)
   )

@@ -1,8 +1,10 @@
 """Released folders become bundles."""
 
+import io
 import json
 import sys
 
+from absl import logging
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -94,7 +96,7 @@ def test_a_pro_release_becomes_a_bundle_that_loads(tmp_path):
   assert bundle.load(out).config['variant'] == 'pro'
 
 
-def test_wan_text_to_video_becomes_a_start_for_training(tmp_path):
+def test_wan_text_to_video_becomes_a_start_for_training(tmp_path, monkeypatch):
   golden, pro = (golden_file.load(n) for n in ('wan_dit', 'chunk_loop_pro'))
   source = tmp_path / 'wan'
   folder_of(source / 'transformer', golden.weights(), golden.config)
@@ -112,13 +114,29 @@ def test_wan_text_to_video_becomes_a_start_for_training(tmp_path):
   )
   folder_of(source / 'wav2vec2-base-960h', pro.weights('wav2vec.'),
             pro.config['w2v'])
+  shown = io.StringIO()
+  handler = logging.get_absl_handler().python_handler
+  monkeypatch.setattr(handler, 'stream', shown)
   code, out = convert(source, 'wan2.1-t2v-1.3b')
   assert code == 0
+  for word in (
+      'new: patch_embedding/kernel: the half that reads the reference, zeros',
+      'new: audio_projection: all of it; kernels normal with variance 1 /',
+      'kept: blocks/cross_attention of the text',
+      'dropped: text_embedding',
+  ):
+    assert word in shown.getvalue()
   found = bundle.load(out)
   assert (found.params['vae']['latent_mean'] == 0.5).all()
   kernel = found.params['dit']['patch_embedding']['kernel']
   kernel = kernel.reshape(4, 2, 16, -1)
   assert kernel[:, 0].any() and not kernel[:, 1].any()
+  fresh = found.params['dit']['audio_projection']
+  for layer in ('first', 'later', 'hidden', 'tokens'):  # As the log says.
+    kernel, bias = fresh[layer]['kernel'], fresh[layer]['bias']
+    assert kernel.std() * len(kernel) ** 0.5 == pytest.approx(1, abs=0.1)
+    assert 0.01 < bias.std() < 0.03
+  assert (fresh['norm']['scale'] == 1).all()
 
 
 def test_wan_text_to_video_in_its_original_layout(tmp_path):
