@@ -149,6 +149,7 @@ class _Recordings(Sequence):
 
   def __getitem__(self, index: int) -> types.Clip:
     row = self._rows[index]
+    warn_if_other_rate(row['video'])
     frames = video.read_frames(row['video'], max_frames=MAX_FRAMES)
     waveform = audio.load_waveform(row['audio'])
     return types.Clip(

@@ -9,6 +9,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from asymtalker_jax import types
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import comparison
 from asymtalker_jax.evals import gate as gate_lib
@@ -307,7 +308,8 @@ def _score_clips(
       systems, cases.first(options.clips), make_metrics, SHEETS
   )
   for role, kept in (models.kept if models else {}).items():
-    results[role].figures |= speed.summarise(kept.reports)
+    if kept.reports:
+      results[role].figures |= speed.summarise(kept.reports)
   metrics['systems'] = {name: r.as_dict() for name, r in results.items()}
   figures = {name: result.figures for name, result in results.items()}
   tables = [report.table(figures), report.protocol_lines(results)]
@@ -316,7 +318,7 @@ def _score_clips(
         figures['student'], figures['teacher']
     )
     tables.append(comparison.table(metrics['comparison']))
-  shown = [name for name in results if name != 'vae']
+  shown = [n for n in results if n != 'vae' and results[n].clips]
   fewest = min(len(results[name].thumbnails) for name in shown)
   report.contact_sheet(
       out / 'frames.png',
@@ -341,7 +343,7 @@ def _score_long(options, cases, models, metrics, out: pathlib.Path) -> str:
   role = options.roles[0]
   reader = reader_lib.load(options.reader or reader_lib.BUNDLED)
   count = min(max(options.clips, LONG_CLIPS), len(cases))
-  clips = [cases[index].clip for index in range(count)]
+  clips = _readable(cases.first(count))
   task = long_run.case(clips, options.seconds)
   kept = models.kept[role]
   result, thumbnails = long_run.measure(
@@ -363,6 +365,23 @@ def _score_long(options, cases, models, metrics, out: pathlib.Path) -> str:
   shown = page.Run(folder=out, result=result, thumbnails=thumbnails)
   page.write(out / 'drift.html', {name: shown})
   return report.table({name: result['figures']}, report.LONG_ROWS)
+
+
+def _readable(cases: cases_lib.Cases) -> list[types.Clip]:
+  """Clips that can be read; the others are logged.
+
+  Raises:
+    ValueError: none can.
+  """
+  clips = []
+  for index, name in enumerate(cases.names):
+    try:
+      clips.append(cases[index].clip)
+    except (ValueError, OSError) as error:
+      logging.error('%s: %s', name, error)
+  if not clips:
+    raise ValueError(f'none of {len(cases)} clips can be read')
+  return clips
 
 
 def _check_gate(options, bounds, metrics) -> tuple[str, bool]:

@@ -147,8 +147,17 @@ def _median_size(count: int) -> int:
 
 
 def arc_crop(frame: np.ndarray, points: np.ndarray) -> np.ndarray:
-  """[112, 112, 3] uint8, the five points [5, 2] on ArcFace's template."""
+  """[112, 112, 3] uint8, the five points [5, 2] on ArcFace's template.
+
+  Raises:
+    ValueError: points that no turned and scaled face has, as all in one place.
+  """
   matrix, _ = cv2.estimateAffinePartial2D(
       np.float32(points), _ARC_POINTS, method=cv2.LMEDS
   )
+  if matrix is None:
+    raise ValueError(
+        f'face with the points {np.round(points, 1).tolist()}: expected five'
+        ' that are apart'
+    )
   return cv2.warpAffine(frame, matrix, (_ARC_SIZE, _ARC_SIZE))

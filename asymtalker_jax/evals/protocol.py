@@ -125,7 +125,7 @@ def run(
     Results by name, those of unreadable cases under TRUTH.
 
   Raises:
-    ValueError: no cases, or no video that could be measured.
+    ValueError: no cases, or no video of any system that could be measured.
   """
   if not len(cases):
     raise ValueError('0 cases: expected at least 1 to evaluate')
@@ -143,12 +143,14 @@ def run(
     for scoring in scorings:
       scoring.score(case)
     logging.info('video %d/%d: %s', index + 1, len(cases), name)
+  measured = [scoring for scoring in scorings if scoring.result.clips]
+  if scorings[0] not in measured or len(measured) == 1 < len(scorings):
+    empty = next(scoring for scoring in scorings if scoring not in measured)
+    first = (empty.result.failures or scorings[0].result.failures)[0]
+    raise ValueError(
+        f'{empty.name}: none of {len(cases)} videos could be measured, the'
+        f' first because of: {first["reason"]}'
+    )
   for scoring in scorings:
-    if not scoring.result.clips:
-      first = (scoring.result.failures or scorings[0].result.failures)[0]
-      raise ValueError(
-          f'{scoring.name}: none of {len(cases)} videos could be measured, the'
-          f' first because of: {first["reason"]}'
-      )
     scoring.finish(scorings[0])
   return {scoring.name: scoring.result for scoring in scorings}

@@ -159,6 +159,43 @@ def plot_lines(
   return _save_figure(path, figure)
 
 
+def plot_intervals(
+    path: str | os.PathLike, panels: Sequence[dict], columns: int = 3
+) -> pathlib.Path:
+  """Means with their intervals as one PNG.
+
+  Args:
+    path: of the PNG.
+    panels: each {'title', 'bars': name -> {'mean', 'interval', 'values': seed
+      -> value}}; values are dots beside the mean.
+    columns: panels per row.
+  """
+  columns = min(columns, len(panels))
+  rows = -(-len(panels) // columns)
+  names = list(panels[0]['bars'])
+  figure = mpl_figure.Figure(
+      figsize=(4.6 * columns, (1.1 + 0.42 * len(names)) * rows),
+      layout='constrained',
+  )
+  axes = figure.subplots(rows, columns, squeeze=False)
+  for axis, panel in zip(axes.ravel(), panels):
+    for place, found in enumerate(panel['bars'].values()):
+      dots = [v for v in found['values'].values() if v is not None]
+      axis.plot(dots, [place] * len(dots), 'o', color='#8993a4', markersize=4)
+      half = found['interval'] if math.isfinite(found['interval']) else 0.0
+      if dots:
+        axis.errorbar(found['mean'], place, xerr=half, fmt='D', capsize=4)
+    axis.set_title(panel['title'], fontsize=10)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(alpha=0.3, axis='x')
+  for axis in axes[:, 1:].ravel():
+    axis.set_yticklabels([])
+  for axis in axes.ravel()[len(panels) :]:
+    axis.set_visible(False)
+  return _save_figure(path, figure)
+
+
 def clip_panels(results: dict[str, dict]) -> list[dict]:
   """Panels for `plot_lines` from the results of `protocol.run`; none where no
   metric has curves."""

@@ -1,13 +1,18 @@
 """Several earlier runs beside each other: one drift page, one paper table."""
 
 from collections.abc import Sequence
+import itertools
 import json
 import pathlib
 
+import numpy as np
+
+from asymtalker_jax.evals import long_run
 from asymtalker_jax.evals import page
 from asymtalker_jax.evals import paper_table
 from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import report
+from asymtalker_jax.inputs import video
 
 
 def _read(folder: pathlib.Path) -> dict:
@@ -25,6 +30,13 @@ def _read(folder: pathlib.Path) -> dict:
   except json.JSONDecodeError as error:
     raise ValueError(f'{path}: not JSON: {error}') from error
   return values
+
+
+def _thumbnails(path: pathlib.Path) -> np.ndarray:
+  """[n, H, W, 3] uint8, a frame every THUMBNAIL_S seconds of a video."""
+  every = int(long_run.THUMBNAIL_S * video.FPS)
+  frames = video.stream_frames(path, video.FPS)
+  return np.stack(list(itertools.islice(frames, 0, None, every)))
 
 
 def paper_rows(name: str, metrics: dict) -> list[dict]:
@@ -67,10 +79,12 @@ def compare(
     rows += paper_rows(name, metrics)
     if 'video' not in metrics.get('long', {}):
       continue
-    video = folder / metrics['long']['video']
-    if not video.is_file():
-      raise FileNotFoundError(f'{video}: no such video')
-    runs[name] = page.Run(folder=folder, result=metrics['long'])
+    path = folder / metrics['long']['video']
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such video')
+    runs[name] = page.Run(
+        folder=folder, result=metrics['long'], thumbnails=_thumbnails(path)
+    )
   texts = []
   if runs:
     page.write(target / 'drift.html', runs)

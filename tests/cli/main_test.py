@@ -1,9 +1,11 @@
 """The dispatcher: help, unknown verbs, flags and config keys."""
 
+import io
 import sys
 import types
 
 from absl import flags
+from absl import logging
 import pytest
 
 from asymtalker_jax.cli import main as cli
@@ -144,3 +146,26 @@ def test_right_config(verb, tmp_path):
         'made-up', f'--config={tmp_path}/c.py:tiny', f'--config.steps={steps}'
     ]) == 0
   assert seen == [3, 4]
+
+
+def test_our_log_lines_are_shown_and_those_of_libraries_are_not(
+    verb, monkeypatch
+):
+  def log(level, text, file):  # As if a line of that file did.
+    code = compile(f'logging.{level}({text!r})', file, 'exec')
+    exec(code, {'logging': logging})  # pylint: disable=exec-used
+
+  def main(argv):
+    del argv
+    log('info', 'ours', cli.__file__)
+    log('info', 'progress of a library', '/lib/orbax/x.py')
+    log('error', 'trouble of a library', '/lib/orbax/x.py')
+
+  verb.main = main
+  shown = io.StringIO()
+  handler = logging.get_absl_handler().python_handler
+  monkeypatch.setattr(handler, 'stream', shown)
+  assert cli.main(['made-up']) == 0
+  assert shown.getvalue().splitlines() == [
+      'INFO: ours', 'ERROR: trouble of a library'
+  ]

@@ -122,6 +122,9 @@ def test_nothing_to_measure_is_an_error(cases, metrics):
 
   with pytest.raises(ValueError, match='gone: none of 3 .* no video clip_00000'):
     protocol.run({'gone': gone}, cases, metrics)
+  results = protocol.run({'gone': gone, 'still': still}, cases, metrics)
+  assert results['gone'].figures['videos'] == 0.0
+  assert len(results['gone'].failures) == 3 and results['still'].clips
   with pytest.raises(ValueError, match='0 cases'):
     protocol.run({}, cases_lib.of_clips([]), metrics)
 

@@ -1,0 +1,148 @@
+"""The table of a sweep: mean and 95 % interval over seeds, by arm."""
+
+from collections.abc import Mapping, Sequence
+import json
+import math
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from asymtalker_jax.evals import report
+from asymtalker_jax.evals import sweep_plan
+
+
+def interval(values: Sequence[float]) -> float:
+  """Half width of the 95 % interval of the mean, Student's t; not a number for
+  fewer than 2 values."""
+  count = len(values)
+  if count < 2:
+    return math.nan
+  spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+  return float(stats.t.ppf(0.975, count - 1)) * spread
+
+
+def summarise(values: Mapping[int, float | None]) -> dict[str, Any]:
+  """Mean over seeds; those without the figure are left out.
+
+  Args:
+    values: seed -> figure.
+
+  Returns:
+    {'values', 'count', 'mean', 'interval'}; not a number where there is none.
+  """
+  found = [value for value in values.values() if value is not None]
+  return {
+      'values': {str(seed): value for seed, value in values.items()},
+      'count': len(found),
+      'mean': float(np.mean(found)) if found else math.nan,
+      'interval': interval(found),
+  }
+
+
+def apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+  """Whether the intervals of two arms are known and do not overlap."""
+  room = first['interval'] + second['interval']
+  return bool(abs(first['mean'] - second['mean']) > room)
+
+
+def collect(plan: sweep_plan.Plan) -> dict[str, Any]:
+  """What the finished points of a sweep measured.
+
+  Returns:
+    'arms': arm -> title -> `summarise`, 'points': one row each with its
+    commands, whether it is finished, and its cost, and 'shared' alike.
+
+  Raises:
+    ValueError: a figure that was not measured, or a folder of another command.
+  """
+  arms = list(dict.fromkeys(point.arm for point in plan.points))
+  found = {arm: {figure.title: {} for figure in plan.figures} for arm in arms}
+  rows = []
+  for point in plan.points:
+    rows.append({'index': point.index, 'arm': point.arm, 'seed': point.seed})
+    rows[-1] |= _progress(point.stages)
+    if not rows[-1]['finished']:
+      continue
+    path = point.stages[-1].folder / 'metrics.json'
+    metrics = json.loads(path.read_text())
+    for figure in plan.figures:
+      found[point.arm][figure.title][point.seed] = figure.of(metrics)
+  return {
+      'sweep': plan.name,
+      'figures': {f.title: f'{f.better}, {f.path}' for f in plan.figures},
+      'arms': {
+          arm: {title: summarise(values) for title, values in of_arm.items()}
+          for arm, of_arm in found.items()
+      },
+      'points': rows,
+      'shared': _progress(plan.shared),
+  }
+
+
+def _progress(stages: Sequence[sweep_plan.Stage]) -> dict[str, Any]:
+  """Commands of stages, whether all have ended, and the minutes of those that
+  have."""
+  costs = [stage.cost() for stage in stages]
+  total = lambda key: sum(cost[key] for cost in costs if cost) / 60
+  return {
+      'finished': None not in costs,
+      'minutes': total('wall_s'),
+      'processor_minutes': total('processor_s'),
+      'commands': [stage.command for stage in stages],
+  }
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+  """The table of `collect`; a star where an arm's interval does not overlap
+  with that of the first arm."""
+  titles = list(results['figures'])
+  better = [text.partition(',')[0] for text in results['figures'].values()]
+  heads = [f'{title} ({side})' for title, side in zip(titles, better)]
+  lines = ['| arm | ' + ' | '.join(heads) + ' |']
+  lines.append('|---' * (len(titles) + 1) + '|')
+  first = next(iter(results['arms'].values()))
+  for arm, figures in results['arms'].items():
+    cells = [_cell(figures[title], first[title]) for title in titles]
+    lines.append(f'| {arm} | ' + ' | '.join(cells) + ' |')
+  done = [row for row in results['points'] if row['finished']]
+  hours = sum(row['minutes'] for row in [*done, results['shared']]) / 60
+  lines += [
+      '',
+      'Mean over seeds with 95 % interval (number of seeds); a star where it'
+      ' does not overlap with that of the first arm.',
+      f'{len(done)} of {len(results["points"])} points are finished, in'
+      f' {hours:.2f} h with what they share.',
+  ]
+  return '\n'.join(lines) + '\n'
+
+
+def _cell(found: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+  if not found['count']:
+    return '-'
+  half = found['interval']
+  spread = f' +- {half:.2g}' if math.isfinite(half) else ''
+  star = ' *' if apart(found, first) else ''
+  return f'{found["mean"]:.4g}{spread} ({found["count"]}){star}'
+
+
+def panels(results: Mapping[str, Any]) -> list[dict]:
+  """Panels for `report.plot_intervals`."""
+  return [
+      {
+          'title': f'{title}, {text.partition(",")[0]} is better'
+          if not text.startswith('near') else f'{title}, {text.split(",")[0]}',
+          'bars': {arm: found[title] for arm, found in results['arms'].items()},
+      }
+      for title, text in results['figures'].items()
+  ]
+
+
+def write(plan: sweep_plan.Plan) -> str:
+  """Writes results.json, table.md and figures.png; returns the table."""
+  results = collect(plan)
+  text = markdown(results)
+  report.write_json(plan.folder / 'results.json', results)
+  report.write_bytes(plan.folder / 'table.md', text.encode())
+  report.plot_intervals(plan.folder / 'figures.png', panels(results))
+  return text

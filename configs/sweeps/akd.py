@@ -1,0 +1,68 @@
+"""Ablation of idea 2: who sees which continuity in the distillation.
+
+  asymtalker sweep --config=configs/sweeps/akd.py
+
+Arms of method.md, section 5, and the critic on the other source where the arm
+has one, with three seeds: one VAE, one teacher, equal steps. A point is one
+student and its evaluation on unseen puppets, one of them for 600 s.
+Hardware: two CPU cores.
+"""
+
+import ml_collections
+
+SIZES = ('micro', 'tiny')
+# Of the frames, in pixels.
+SIDE = {'micro': 64, 'tiny': 128}
+
+
+def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
+  """Values of the named size; `tiny` is for an accelerator."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  config.name = f'akd_{size}'
+  config.seeds = (0, 1, 2)
+  config.shared = (
+      ('puppets', 'data build --dataset=puppets --out={puppets}'
+       f' --clips_train=900 --clips_test=32 --size={SIDE[size]}'),
+      ('vae', f'train-vae --config=configs/vae.py:{size} --data={{puppets}}'
+       ' --workdir={vae} --config.max_minutes=0.0'),
+      ('latents', f'data encode --config=configs/encode.py:{size}'
+       ' --data={puppets} --vae={vae}/bundle --out={latents}'
+       ' --config.windows=5'),
+      ('teacher', f'train-teacher --config=configs/teacher.py:{size}'
+       ' --data={latents} --workdir={teacher} --config.max_minutes=0.0'),
+  )
+  config.stages = (
+      ('student', f'train-student --config=configs/student.py:{size}'
+       ' --data={latents} --teacher={teacher}/bundle --workdir={student}'
+       ' --config.chunks=5 --config.max_minutes=0.0 --config.seed={seed}'),
+      ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
+       ' --out={evaluation} --clips=16 --seconds=600 --seed={seed}'),
+  )
+  # The first is what the others are compared with.
+  config.arms = (
+      ('asymmetric',),
+      ('asymmetric_critic_self',
+       ('student', '--config.continuity.critic=self')),
+      ('symmetric_ground_truth',
+       ('student', '--config.continuity.student=ground_truth')),
+      ('symmetric_self',
+       ('student', '--config.continuity.teacher=self'
+        ' --config.continuity.critic=self')),
+      ('symmetric_self_critic_ground_truth',
+       ('student', '--config.continuity.teacher=self')),
+  )
+  config.figures = (
+      ('drift of identity, 1/min', 'near 0', 'long.curves.identity.slope'),
+      ('identity, change in 600 s', 'near 0', 'long.figures.identity_change'),
+      ('Frechet, last window', 'lower', 'long.figures.frechet_last'),
+      ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),
+      ('lip-sync, 600 s', 'higher', 'long.figures.lip_sync'),
+      ('Frechet, clips', 'lower', 'systems.student.figures.frechet'),
+      ('identity, clips', 'higher',
+       'systems.student.figures.identity_relative'),
+      ('head motion, clips', 'near 1',
+       'systems.student.figures.motion_amplitude'),
+  )
+  return config

@@ -1,0 +1,63 @@
+"""Settings of generation with one student: nothing is trained again.
+
+  asymtalker sweep --config=configs/sweeps/generation.py
+
+Colour correction, sampler steps other than those that the student was trained
+for, and what is carried between chunks; the seeds are those of the noise.
+Hardware: two CPU cores.
+"""
+
+import ml_collections
+
+SIZES = ('micro', 'tiny')
+# Of the frames, in pixels.
+SIDE = {'micro': 64, 'tiny': 128}
+
+
+def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
+  """Values of the named size; `tiny` is for an accelerator."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  config.name = f'generation_{size}'
+  config.seeds = (0, 1, 2)
+  config.shared = (
+      ('puppets', 'data build --dataset=puppets --out={puppets}'
+       f' --clips_train=900 --clips_test=32 --size={SIDE[size]}'),
+      ('vae', f'train-vae --config=configs/vae.py:{size} --data={{puppets}}'
+       ' --workdir={vae} --config.max_minutes=0.0'),
+      ('latents', f'data encode --config=configs/encode.py:{size}'
+       ' --data={puppets} --vae={vae}/bundle --out={latents}'
+       ' --config.windows=5'),
+      ('teacher', f'train-teacher --config=configs/teacher.py:{size}'
+       ' --data={latents} --workdir={teacher} --config.max_minutes=0.0'),
+      ('student', f'train-student --config=configs/student.py:{size}'
+       ' --data={latents} --teacher={teacher}/bundle --workdir={student}'
+       ' --config.chunks=5 --config.max_minutes=0.0'),
+  )
+  config.stages = (
+      ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
+       ' --out={evaluation} --clips=16 --seconds=600 --seed={seed}'),
+  )
+  # The first is what the others are compared with.
+  config.arms = (
+      ('method',),
+      ('color_0.5', ('evaluation', '--color_correction=0.5')),
+      ('color_1.0', ('evaluation', '--color_correction=1.0')),
+      ('steps_1', ('evaluation', '--steps=1')),
+      ('steps_2', ('evaluation', '--steps=2')),
+      ('carry_latent', ('evaluation', '--carry=latent')),
+  )
+  config.figures = (
+      ('drift of identity, 1/min', 'near 0', 'long.curves.identity.slope'),
+      ('identity, change in 600 s', 'near 0', 'long.figures.identity_change'),
+      ('Frechet, last window', 'lower', 'long.figures.frechet_last'),
+      ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),
+      ('lip-sync, 600 s', 'higher', 'long.figures.lip_sync'),
+      ('Frechet, clips', 'lower', 'systems.student.figures.frechet'),
+      ('identity, clips', 'higher',
+       'systems.student.figures.identity_relative'),
+      ('head motion, clips', 'near 1',
+       'systems.student.figures.motion_amplitude'),
+  )
+  return config

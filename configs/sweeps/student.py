@@ -1,0 +1,76 @@
+"""Settings of the distillation, one at a time.
+
+  asymtalker sweep --config=configs/sweeps/student.py
+
+Chunks K, weight of the regression term (lambda), sampler steps, guidance of the
+teacher and what is carried between chunks; `method` is the method with the
+values of configs/student.py. --config.seeds="(0,1,2)" for intervals.
+Hardware: two CPU cores.
+"""
+
+import ml_collections
+
+SIZES = ('micro', 'tiny')
+# Of the frames, in pixels.
+SIDE = {'micro': 64, 'tiny': 128}
+
+
+def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
+  """Values of the named size; `tiny` is for an accelerator."""
+  if size not in SIZES:
+    raise ValueError(f'size {size!r}: expected one of {SIZES}')
+  config = ml_collections.ConfigDict()
+  config.name = f'student_{size}'
+  config.seeds = (0,)
+  config.shared = (
+      ('puppets', 'data build --dataset=puppets --out={puppets}'
+       f' --clips_train=900 --clips_test=32 --size={SIDE[size]}'),
+      ('vae', f'train-vae --config=configs/vae.py:{size} --data={{puppets}}'
+       ' --workdir={vae} --config.max_minutes=0.0'),
+      ('latents', f'data encode --config=configs/encode.py:{size}'
+       ' --data={puppets} --vae={vae}/bundle --out={latents}'
+       ' --config.windows=5'),
+      ('teacher', f'train-teacher --config=configs/teacher.py:{size}'
+       ' --data={latents} --workdir={teacher} --config.max_minutes=0.0'),
+  )
+  config.stages = (
+      ('student', f'train-student --config=configs/student.py:{size}'
+       ' --data={latents} --teacher={teacher}/bundle --workdir={student}'
+       ' --config.chunks=5 --config.max_minutes=0.0 --config.seed={seed}'),
+      ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
+       ' --out={evaluation} --clips=16 --seconds=600 --seed={seed}'),
+  )
+  # The first is what the others are compared with.
+  config.arms = (
+      ('method',),
+      ('chunks_1', ('student', '--config.chunks=1')),
+      ('chunks_2', ('student', '--config.chunks=2')),
+      ('chunks_3', ('student', '--config.chunks=3')),
+      ('chunks_4', ('student', '--config.chunks=4')),
+      ('regression_0.0',
+       ('student', '--config.distillation.regression_weight=0.0')),
+      ('regression_1.0',
+       ('student', '--config.distillation.regression_weight=1.0')),
+      ('regression_4.0',
+       ('student', '--config.distillation.regression_weight=4.0')),
+      ('steps_1', ('student', '--config.sampler.timesteps=1000.0,')),
+      ('steps_2', ('student', '--config.sampler.timesteps=1000.0,500.0')),
+      ('guidance_0.0', ('student', '--config.distillation.guidance=0.0')),
+      ('guidance_2.0', ('student', '--config.distillation.guidance=2.0')),
+      ('carry_latent',
+       ('student', '--config.continuity_carry=latent'),
+       ('evaluation', '--carry=latent')),
+  )
+  config.figures = (
+      ('drift of identity, 1/min', 'near 0', 'long.curves.identity.slope'),
+      ('identity, change in 600 s', 'near 0', 'long.figures.identity_change'),
+      ('Frechet, last window', 'lower', 'long.figures.frechet_last'),
+      ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),
+      ('lip-sync, 600 s', 'higher', 'long.figures.lip_sync'),
+      ('Frechet, clips', 'lower', 'systems.student.figures.frechet'),
+      ('identity, clips', 'higher',
+       'systems.student.figures.identity_relative'),
+      ('head motion, clips', 'near 1',
+       'systems.student.figures.motion_amplitude'),
+  )
+  return config

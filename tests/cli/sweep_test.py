@@ -1,0 +1,154 @@
+"""A sweep of two points from data to table, killed on its way and resumed."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from asymtalker_jax.cli import main as cli
+from asymtalker_jax.train import teacher
+from tests.evals import tiny_bundle
+
+ROOT = pathlib.Path(__file__).parents[2]
+SWEEP = f'''
+import ml_collections
+
+def get_config():
+  """Expects a teacher in BUNDLE."""
+  return ml_collections.ConfigDict({{
+      'name': 'small',
+      'seeds': (0, 1),
+      'shared': (
+          ('puppets', 'data build --out={{puppets}} --clips_train=3'
+           ' --clips_test=2 --frames=40 --size={tiny_bundle.SIZE} --workers=0'),
+          ('latents', 'data encode --config={ROOT}/configs/encode.py:micro'
+           ' --config.windows=2 --data={{puppets}} --vae=BUNDLE'
+           ' --out={{latents}}'),
+      ),
+      'stages': (
+          ('student', 'train-student --config={ROOT}/configs/student.py:micro'
+           ' --data={{latents}} --teacher=BUNDLE --workdir={{student}}'
+           ' --config.steps=6 --config.chunks=2 --config.batch_size=2'
+           ' --config.save_every_minutes=0.001 --config.log_every=1'
+           ' --config.optimizer.warmup_steps=0 --config.seed={{seed}}'
+           ' --config.continuity_carry=latent --config.remat=none'),
+          ('evaluation', 'evaluate --bundle={{student}}/bundle --clips=1'
+           ' --data={{puppets}} --out={{evaluation}} --seconds=2'
+           ' --carry=latent'),
+      ),
+      'arms': (('method',),),
+      'figures': (
+          ('drift', 'near 0', 'long.figures.identity_change'),
+          ('SSIM', 'higher', 'systems.student.figures.ssim'),
+      ),
+  }})
+'''
+
+
+@pytest.fixture(scope='module')
+def sweep(tmp_path_factory):
+  """Config of a sweep; compiled programs are kept beside it."""
+  pytest.importorskip('espeakng_loader')
+  folder = tmp_path_factory.mktemp('sweep')
+  tiny_bundle.write(folder / 'bundle')
+  path = folder / 'small.py'
+  path.write_text(SWEEP.replace('BUNDLE', str(folder / 'bundle')))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('ASYMTALKER_CACHE', str(folder / 'cache'))
+    yield path
+
+
+def words(path, out, *more):
+  return ['sweep', f'--config={path}', f'--out={out}', *more]
+
+
+def kill_when(process, reached, seconds=300):
+  """Kills a process when `reached()`, or finds that it has ended."""
+  end = time.monotonic() + seconds
+  while not reached() and process.poll() is None and time.monotonic() < end:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+
+
+def test_a_killed_sweep_goes_on_and_gives_the_same_table(
+    sweep, tmp_path, capsys
+):
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  assert cli.main(words(sweep, whole)) == 0
+  assert '| method | ' in capsys.readouterr().out
+  command = [sys.executable, '-m', 'asymtalker_jax.cli.main']
+  process = subprocess.Popen(command + words(sweep, broken), cwd=ROOT)
+  second = broken / 'small/method-1/student'
+  # In the middle of the second training, as a rule during a save.
+  kill_when(process, (second / 'checkpoints/1').exists)
+  assert process.returncode == -signal.SIGKILL
+  assert not (broken / 'small/method-1/evaluation').exists()
+  first = broken / 'small/method-0/student.done.json'
+  before = first.stat().st_mtime_ns
+  assert cli.main(words(sweep, broken)) == 0
+  printed = capsys.readouterr().out
+  assert 'point 1, method-1: asymtalker train-student' in printed
+  assert 'point 0' not in printed and first.stat().st_mtime_ns == before
+  found = [
+      json.loads((out / 'small/results.json').read_text())
+      for out in (whole, broken)
+  ]
+  assert found[0]['arms'] == found[1]['arms']
+  assert found[0]['arms']['method']['SSIM']['count'] == 2
+  assert all(point['finished'] for point in found[1]['points'])
+
+
+def test_a_point_needs_what_all_share_and_its_number(sweep, tmp_path, capsys):
+  assert cli.main(words(sweep, tmp_path, '--point=0')) == 2
+  assert '--points=shared' in capsys.readouterr().err
+  assert cli.main(words(sweep, tmp_path, '--point=2')) == 2
+  assert 'has points 0 to 1' in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())
+
+
+def made_up(tmp_path, **changes):
+  """A sweep whose only stage is a command that fails at once."""
+  values = {
+      'name': 'made_up', 'seeds': (0,), 'shared': (),
+      'stages': (('train', 'train-vae --config=nothing.py --data=a'
+                  ' --workdir={train}'),),
+      'arms': (('a',), ('b',)), 'figures': (('x', 'lower', 'x'),),
+  } | changes  # pyformat: disable
+  path = tmp_path / 'made_up.py'
+  path.write_text(
+      'import ml_collections\ndef get_config():\n'
+      f'  return ml_collections.ConfigDict({values!r})\n'
+  )
+  return path
+
+
+def test_points_that_fail_are_listed_and_the_others_run(tmp_path, capsys):
+  assert cli.main(words(made_up(tmp_path), tmp_path)) == 1
+  out, err = capsys.readouterr()
+  assert '2 points failed: 0 (a-0), 1 (b-0)' in out and '| b | - |' in out
+  assert err.count('asymtalker train-vae: ') == 2 and 'nothing.py' in err
+
+
+def test_what_all_share_must_not_fail(tmp_path, capsys):
+  shared = (('data', 'data build --out={data} --dataset=nothing'),)
+  assert cli.main(words(made_up(tmp_path, shared=shared), tmp_path)) == 2
+  assert "dataset 'nothing'" in capsys.readouterr().err
+
+
+def test_sigterm_ends_the_sweep_and_not_only_its_training(
+    tmp_path, monkeypatch, capsys
+):
+  class Stopped:
+    step, stopped = 3, 'sigterm'
+
+  monkeypatch.setattr(teacher, 'train', lambda *unused: Stopped)
+  stages = (('train', f'train-teacher --config={ROOT}/configs/teacher.py:micro'
+             ' --data=a --workdir={train}'),)  # pyformat: disable
+  assert cli.main(words(made_up(tmp_path, stages=stages), tmp_path)) == 143
+  assert 'point 1' not in capsys.readouterr().out
+  assert not list(tmp_path.rglob('*.done.json'))

@@ -1,0 +1,130 @@
+"""Manifests: what is in them, and what is wrong with them or their files."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+
+from asymtalker_jax.evals import cases as cases_lib
+from asymtalker_jax.evals import metric as metric_lib
+from asymtalker_jax.evals import pixels
+from asymtalker_jax.evals import protocol
+from asymtalker_jax.evals import systems
+from asymtalker_jax.generate import media
+
+SIZE, FRAMES = 32, 50
+
+
+def write_video(path, sound=True, fps=25, frames=FRAMES):
+  video = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
+  video[:, :16] = np.linspace(0, 255, frames).astype(np.uint8)[
+      :, None, None, None
+  ]
+  waveform = np.sin(np.arange(16000 * frames // fps) / 20).astype(np.float32)
+  track = media.sound_of(0.3 * waveform) if sound else None
+  with media.VideoWriter(path, SIZE, SIZE, fps=fps, sound=track) as file:
+    file.write(video)
+
+
+def manifest(folder, *rows):
+  path = folder / 'list.jsonl'
+  path.write_text('\n'.join(json.dumps(row) for row in rows))
+  return cases_lib.open_cases(path)
+
+
+def test_a_row_is_a_video_with_its_sound_and_first_frame(tmp_path):
+  write_video(tmp_path / 'a b.mp4')
+  cases = manifest(tmp_path, {'video': 'a b.mp4'})
+  case = cases[0]
+  assert cases.names == ['a_b'] and len(case.clip.frames) == FRAMES
+  np.testing.assert_array_equal(case.image, case.clip.frames[0])
+  assert len(case.clip.waveform) == 640 * FRAMES
+  assert np.abs(case.clip.waveform).max() > 0.1
+
+
+def test_image_and_audio_of_their_own_and_csv(tmp_path):
+  write_video(tmp_path / 'a.mp4', sound=False)
+  soundfile.write(tmp_path / 'a.wav', np.full(32000, 0.25), 16000)
+  path = tmp_path / 'list.CSV'
+  path.write_text('name,video,audio\nfirst,a.mp4,a.wav\n')
+  case = cases_lib.open_cases(path)[0]
+  assert case.name == 'first'
+  np.testing.assert_allclose(case.clip.waveform[:100], 0.25, atol=1e-3)
+
+
+@pytest.mark.parametrize('content, message', [
+    ('', 'no rows'),
+    ('{"video": "a.mp4"', ':1: not JSON'),
+    ('[1]', ':1: expected an object'),
+    ('{"clip": "a.mp4"}', r"unknown columns \['clip'\]"),
+    ('{"image": "a.png"}', 'no video'),
+    ('{"video": "x/a.mp4"}\n{"video": "y/a.mp4"}', "such as 'a'"),
+])
+def test_a_wrong_manifest_is_refused(tmp_path, content, message):
+  path = tmp_path / 'list.jsonl'
+  path.write_text(content)
+  with pytest.raises(ValueError, match=message):
+    cases_lib.open_cases(path)
+
+
+def test_a_list_that_is_not_there_or_none(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no such manifest'):
+    cases_lib.open_cases(tmp_path / 'no.jsonl')
+  (tmp_path / 'a.txt').write_text('a.mp4')
+  with pytest.raises(ValueError, match='expected a dataset folder or a man'):
+    cases_lib.open_cases(tmp_path / 'a.txt')
+
+
+def still(case):
+  return [case.image] * len(case.clip.frames)
+
+
+def test_unusable_ground_truth_is_listed_and_the_rest_is_scored(tmp_path):
+  write_video(tmp_path / 'good.mp4')
+  write_video(tmp_path / 'mute.mp4', sound=False)
+  data = (tmp_path / 'good.mp4').read_bytes()
+  (tmp_path / 'cut.mp4').write_bytes(data[: len(data) // 2])
+  (tmp_path / 'empty.mp4').write_bytes(b'')
+  soundfile.write(tmp_path / 'long.wav', np.zeros(16000 * 4), 16000)
+  cases = manifest(
+      tmp_path, {'video': 'mute.mp4'}, {'video': 'cut.mp4'},
+      {'video': 'good.mp4'}, {'video': 'empty.mp4'}, {'video': 'gone.mp4'},
+      {'video': 'good.mp4', 'audio': 'long.wav', 'name': 'other_length'},
+  )
+  found = protocol.run({'still': still}, cases, lambda: [pixels.Pixels()])
+  reasons = {f['video']: f['reason'] for f in found['gt'].failures}
+  assert set(reasons) == {'mute', 'cut', 'empty', 'gone', 'other_length'}
+  assert 'no audio' in reasons['mute']
+  assert 'empty file' in reasons['empty'] and 'no such file' in reasons['gone']
+  assert '4.00 s of sound for 2.00 s of ground truth' in reasons['other_length']
+  assert found['still'].figures['videos'] == 1.0
+
+
+def test_another_rate_is_resampled_with_a_warning(tmp_path, caplog):
+  write_video(tmp_path / 'fast.mp4', fps=50, frames=2 * FRAMES)
+  cases = manifest(tmp_path, {'video': 'fast.mp4'})
+  with caplog.at_level(logging.WARNING, 'absl'):
+    assert len(cases[0].clip.frames) == FRAMES
+  assert '50.00 frames/s, resampled to 25' in caplog.text
+
+
+def test_videos_of_others_are_found_by_name(tmp_path):
+  write_video(tmp_path / 'a.mp4')
+  cases = manifest(tmp_path, {'video': 'a.mp4'})
+  peer = tmp_path / 'peer'
+  peer.mkdir()
+  with pytest.raises(FileNotFoundError, match='no videos'):
+    systems.Folder(peer)
+  write_video(peer / 'a.mp4', fps=50, frames=2 * FRAMES)
+  write_video(peer / 'b.mp4')
+  folder = systems.Folder(peer)
+  assert folder.others(cases.names) == ['b.mp4']
+  frames, truth = systems.fitted(folder(cases[0]), cases[0])
+  assert len(frames) == len(truth.frames) == FRAMES
+
+
+def test_metrics_are_what_the_protocol_calls():
+  parts = {'update', 'figures', 'curves'}
+  assert parts <= set(dir(pixels.Pixels)) & set(dir(metric_lib.Metric))

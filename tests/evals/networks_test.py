@@ -1,0 +1,146 @@
+"""Metrics of the field around their networks, which are made up here."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+
+from asymtalker_jax import types
+from asymtalker_jax.evals import faces
+from asymtalker_jax.evals import frechet
+from asymtalker_jax.evals import networks
+from asymtalker_jax.evals import weights
+
+RNG = np.random.default_rng(0)
+VIDEOS = [RNG.integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
+          for _ in range(3)]  # pyformat: disable
+
+
+def clip(frames):
+  return types.Clip(frames=frames, waveform=np.zeros(640 * len(frames),
+                                                     np.float32), identity=0)
+
+
+def features(frames):
+  """[n, 3] mean colours, the simplest network."""
+  return frames.mean(axis=(1, 2), dtype=np.float64)
+
+
+def distance(cache=None):
+  return networks.FeatureDistance('fid', 'test', 3, features, cache)
+
+
+def test_the_distance_is_over_all_frames_of_all_videos():
+  real, fake = distance(), distance()
+  for video in VIDEOS:
+    real.update('a', video, clip(video), video[0])
+    fake.update('a', 255 - video, clip(video), video[0])
+  expected = [frechet.Moments(3), frechet.Moments(3)]
+  expected[0].update(features(np.concatenate(VIDEOS)))
+  expected[1].update(features(255 - np.concatenate(VIDEOS)))
+  np.testing.assert_allclose(
+      fake.figures(real)['fid'], frechet.distance(*expected)
+  )
+  assert fake.samples == real.samples == 120
+
+
+def test_features_of_ground_truth_are_read_back_and_no_others(tmp_path):
+  calls = []
+
+  def counting(frames):
+    calls.append(len(frames))
+    return features(frames)
+
+  def see(frames, truth):
+    metric = networks.FeatureDistance('fid', '', 3, counting, tmp_path)
+    metric.update('a', frames, truth, frames[0])
+    return metric
+
+  truth, other = clip(VIDEOS[0]), clip(VIDEOS[1])
+  first = see(truth.frames, truth)
+  again = see(truth.frames.copy(), truth)  # A system's frames: not kept.
+  assert calls == [40, 40] and len(list(tmp_path.iterdir())) == 1
+  second = see(truth.frames, truth)
+  assert calls == [40, 40]
+  np.testing.assert_array_equal(
+      first._moments.covariance, second._moments.covariance
+  )
+  see(other.frames, other)
+  assert calls == [40, 40, 40] and again.samples == 40
+
+
+def test_fvd_cuts_a_video_into_windows_end_to_end():
+  seen = []
+
+  def network(clips):
+    seen.append(clips)
+    return clips.reshape(len(clips), -1)[:, :2]
+
+  found = networks.clip_features(network, VIDEOS[0])
+  assert found.shape == (2, 2)
+  np.testing.assert_array_equal(seen[0][1], VIDEOS[0][16:32])
+  with pytest.raises(ValueError, match='15 frames: FVD needs at least 16'):
+    networks.clip_features(network, VIDEOS[0][:15])
+
+
+def test_batches_do_not_change_features():
+  np.testing.assert_array_equal(
+      networks.in_batches(features, 7)(VIDEOS[0]), features(VIDEOS[0])
+  )
+
+
+def test_identity_is_the_mean_cosine_to_the_reference():
+  points = np.float64([[3, 4], [7, 4], [5, 6], [3.5, 8], [6.5, 8]]) * 10
+  box = np.array([0.0, 0.0, 100.0, 100.0, *points.ravel(), 0.9])[None]
+  frames = np.zeros((4, 120, 120, 3), np.uint8)
+  frames[2:] = 200
+  # Dark faces are (1, 0), bright ones (0, 1).
+  embed = lambda crops: np.stack([
+      [1.0, 0.0] if crop.mean() < 100 else [0.0, 1.0] for crop in crops
+  ])  # pyformat: disable
+  found = networks.measure_identity(
+      embed, lambda frame: box, frames, clip(frames), frames[0]
+  )
+  assert found == {'arcface': 0.5}
+  with pytest.raises(ValueError, match='no face'):
+    networks.measure_identity(
+        embed, lambda frame: np.zeros((0, 15)), frames, clip(frames), frames[0]
+    )
+  assert faces.MAX_GAP_FRAMES == 25
+
+
+def test_missing_files_are_all_named_with_source_and_checksum(tmp_path):
+  with pytest.raises(FileNotFoundError) as error:
+    networks.load(['fid', 'arcface'], tmp_path)
+  message = str(error.value)
+  assert '3 of 3 files are missing' in message and '\n' not in message
+  for file in (weights.INCEPTION, weights.ARCFACE, weights.FACES):
+    assert file.name in message and file.sha256 in message
+    assert 'https://' in message and file.source in message
+  with pytest.raises(FileNotFoundError, match='--weights_dir=: 1 of 1'):
+    networks.load(['fvd'], None)
+  assert networks.load([], None) == {}
+
+
+def test_every_network_has_its_files_and_where_they_come_from():
+  assert set(networks.METRICS) == {'fid', 'fvd', 'sync', 'arcface', 'lpips'}
+  for files in weights.OF_METRIC.values():
+    for file in files:
+      assert file.source and (file.sha256 or 'SHA-256' in file.source)
+
+
+def test_a_file_of_another_content_is_warned_of(tmp_path, caplog, monkeypatch):
+  good = b'weights'
+  digest = hashlib.sha256(good).hexdigest()
+  for known in (digest, digest[:8]):
+    file = weights.File(name='a.pth', source='x', sha256=known)
+    monkeypatch.setitem(weights.OF_METRIC, 'fvd', (file,))
+    with caplog.at_level(logging.WARNING, 'absl'):
+      (tmp_path / 'a.pth').write_bytes(good)
+      weights.find(['fvd'], tmp_path)
+      assert not caplog.records
+      (tmp_path / 'a.pth').write_bytes(b'others')
+      assert weights.find(['fvd'], tmp_path) == {'a.pth': tmp_path / 'a.pth'}
+    assert 'not comparable' in caplog.text
+    caplog.clear()

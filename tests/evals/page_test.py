@@ -1,0 +1,58 @@
+"""Several long videos on one page, from the folders of earlier runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from asymtalker_jax.evals import side_by_side
+from asymtalker_jax.generate import media
+
+CURVE = {
+    'times': [5.0, 15.0], 'values': [1.0, None], 'slope': -0.25,
+    'slope_interval': None, 'time_to_failure_s': 10.0,
+}  # pyformat: disable
+
+
+def earlier_run(folder, curves):
+  """A run with a long video of 20 s."""
+  folder.mkdir()
+  with media.VideoWriter(folder / 'long.mp4', 32, 32) as file:
+    file.write(np.zeros((500, 32, 32, 3), np.uint8))
+  values = {
+      'seconds': 20.0, 'video': 'long.mp4', 'curves': curves,
+      'figures': {'frames': 500.0, 'identity_first': 0.9},
+  }  # pyformat: disable
+  (folder / 'metrics.json').write_text(json.dumps({'long': values}))
+
+
+def test_runs_stand_beside_each_other_with_frames_to_click(tmp_path):
+  earlier_run(tmp_path / 'a', {'identity': CURVE})
+  earlier_run(tmp_path / 'b', {'identity': CURVE, 'only_b': CURVE})
+  runs = [tmp_path / 'a', tmp_path / 'b']
+  text = side_by_side.compare(runs, tmp_path / 'out')
+  assert '| figure | target | a | b |' in text
+  page = (tmp_path / 'out/drift.html').read_text()
+  assert page.count('<video') == 2 and 'http' not in page
+  # A frame every 10 s: at 0 and 10 s of each.
+  assert page.count('<button data-t="0.00"') == 2
+  assert page.count('<button data-t="10.00"') == 2
+  assert page.count('<svg') == 2 and page.count('<polyline') == 3
+  assert 'past its limit at 10 s' in page and '<td>-</td>' in page
+
+
+def test_folders_that_cannot_be_compared_are_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='folder of an earlier run'):
+    side_by_side.compare([tmp_path / 'none'], tmp_path)
+  earlier_run(tmp_path / 'a', {})
+  with pytest.raises(ValueError, match='different names'):
+    side_by_side.compare([tmp_path / 'a'] * 2, tmp_path)
+  (tmp_path / 'a/long.mp4').unlink()
+  with pytest.raises(FileNotFoundError, match='long.mp4: no such video'):
+    side_by_side.compare([tmp_path / 'a'], tmp_path)
+  (tmp_path / 'a/metrics.json').write_text('{}')
+  with pytest.raises(ValueError, match='no run with a long video'):
+    side_by_side.compare([tmp_path / 'a'], tmp_path)
+  (tmp_path / 'a/metrics.json').write_text('{')
+  with pytest.raises(ValueError, match='not JSON'):
+    side_by_side.compare([tmp_path / 'a'], tmp_path)
