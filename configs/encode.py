@@ -6,7 +6,7 @@
 
 import ml_collections
 
-SIZES = ('tiny',)
+SIZES = ('tiny', 'micro', 'pro', 'lite')
 
 
 def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
@@ -20,4 +20,13 @@ def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   config.references = 1
   config.reference_encoding = 'temporal'
   config.examples_per_shard = 64
+  if size == 'micro':
+    config.clips.update(train=400, test=16)
+    config.windows = 5
+    config.references = 2
+  elif size != 'tiny':
+    # What the student's rollout needs; clips are longer than these windows.
+    config.clips.update(train=0, test=0)
+    config.windows = 5
+    config.references = 4
   return config

@@ -4,7 +4,9 @@
   asymtalker data encode --config=configs/encode.py:tiny --data=DIR \\
       --vae=BUNDLE --out=DIR
 
-Both go on where they stopped when they are run again.
+Both go on where they stopped when they are run again. To encode on many
+machines, start the same command on each, numbered: --worker=0 --workers=64,
+--worker=1 --workers=64, ...; each writes every 64th shard, in any order.
 """
 
 from collections.abc import Sequence
@@ -25,14 +27,16 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
   flags.DEFINE_string('out', None, 'folder to write; required',
                       flag_values=values)
   for name, default, text in (
-      ('clips_train', 1600, 'clips of the split train'),
-      ('clips_test', 100, 'clips of the split test'),
-      ('frames', 176, 'video frames per clip, at 25 fps'),
-      ('size', 128, 'height and width of the frames in pixels'),
-      ('seed', 0, 'which puppets; other seeds share no identity'),
-      ('clips_per_identity', 1, 'clips of the same puppet'),
-      ('workers', 2, 'processes that render; 0 renders in this one')):
-    flags.DEFINE_integer(name, default, f'build: {text}', flag_values=values)
+      ('clips_train', 1600, 'build: clips of the split train'),
+      ('clips_test', 100, 'build: clips of the split test'),
+      ('frames', 176, 'build: video frames per clip, at 25 fps'),
+      ('size', 128, 'build: height and width of the frames in pixels'),
+      ('seed', 0, 'build: which puppets; other seeds share no identity'),
+      ('clips_per_identity', 1, 'build: clips of the same puppet'),
+      ('workers', None, 'build: processes that render, by default 2, with 0 in'
+       ' this one; encode: that write into --out, by default 1'),
+      ('worker', 0, 'encode: which of them this is')):
+    flags.DEFINE_integer(name, default, text, flag_values=values)
   config_flags.DEFINE_config_file(
       'config', None, 'encode: values, for example configs/encode.py:tiny',
       flag_values=values)
@@ -46,15 +50,11 @@ def run_build(dataset: str, out: str, *, clips_train: int = 1600,
               clips_test: int = 100, frames: int = 176, size: int = 128,
               seed: int = 0, clips_per_identity: int = 1,
               workers: int = 2) -> dict[str, int]:
-  """Builds a dataset; the arguments are those of the command.
-
-  Returns:
-    Clips per split.
+  """Builds a dataset by the flags of the command; returns clips per split.
 
   Raises:
-    ValueError: for an unknown dataset, a value out of range, or a folder that
-      holds something else.
-    OSError: if the folder cannot be written.
+    ValueError, OSError: unknown dataset, value out of range, or a folder that
+      holds something else or cannot be written.
   """
   if dataset not in DATASETS:
     raise ValueError(f'dataset {dataset!r} is unknown; expected one of '
@@ -73,11 +73,7 @@ def run_build(dataset: str, out: str, *, clips_train: int = 1600,
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the verb; `argv` is what absl leaves: the command and its words.
-
-  Raises:
-    ValueError: for a wrong command line.
-  """
+  """Runs the verb; `argv` is what absl leaves: the command and its words."""
   words = [word for word in argv[1:] if word != 'data']
   if len(words) != 1 or words[0] not in WORDS:
     raise ValueError(
@@ -88,15 +84,16 @@ def main(argv: Sequence[str]) -> None:
     raise ValueError('missing ' + ', '.join(f'--{n}' for n in missing))
   if words[0] == 'encode':
     from asymtalker_jax.train import encode_dataset  # pylint: disable=import-outside-toplevel
+    workers = 1 if FLAGS.workers is None else FLAGS.workers
     counts = encode_dataset.encode_dataset(
-        FLAGS.config, FLAGS.data, FLAGS.vae, FLAGS.out)
+        FLAGS.config, FLAGS.data, FLAGS.vae, FLAGS.out, FLAGS.worker, workers)
     name = 'encoded'
   else:
     counts = run_build(
         FLAGS.dataset, FLAGS.out, clips_train=FLAGS.clips_train,
         clips_test=FLAGS.clips_test, frames=FLAGS.frames, size=FLAGS.size,
         seed=FLAGS.seed, clips_per_identity=FLAGS.clips_per_identity,
-        workers=FLAGS.workers)
+        workers=2 if FLAGS.workers is None else FLAGS.workers)
     name = FLAGS.dataset
   done = ', '.join(f'{count} {split}' for split, count in counts.items())
   print(f'{name}: {done} clips in {FLAGS.out}')

@@ -119,13 +119,17 @@ def write_encoded(
     workers: how many write into the folder.
 
   Raises:
-    ValueError: nothing to write, the folder holds something else, or an
-      example has other fields or shapes than the first one.
+    ValueError: nothing to write, no such worker, the folder holds something
+      else, or an example has other fields or shapes than the first one.
   """
   if count < 1 or examples_per_shard < 1:
     raise ValueError(
         f'{directory}: count={count}, examples_per_shard={examples_per_shard}:'
         ' expected both >= 1'
+    )
+  if not 0 <= worker < workers:
+    raise ValueError(
+        f'worker={worker} of workers={workers}: expected 0 <= worker < workers'
     )
   os.makedirs(directory, exist_ok=True)
   shards = -(-count // examples_per_shard)

@@ -3,8 +3,8 @@
 The order is a function of the seed alone: example n of the run is
 `source[shuffle(n)]` with randomness of its own from (seed, n), and batch i is
 made of the examples [i B, (i + 1) B). The position of an iterator is one
-integer, and every process owns a contiguous run of rows of each batch, so that
-a run may go on with another number of processes.
+integer, and a process reads the rows of each batch that its devices need, so
+that a run may go on with another number of processes.
 """
 
 from typing import Any, Callable, Mapping, Sequence
@@ -22,8 +22,16 @@ from asymtalker_jax.types import StudentBatch
 from asymtalker_jax.types import TeacherBatch
 
 
+_EXAMPLE = 'example'  # Field that stays on the host.
+
+
 class Batches:
-  """Iterator over batches that knows its position."""
+  """Iterator over batches that knows its position.
+
+  Attributes:
+    examples: [b] int64, for each row of the last batch the number of its
+      example in the source; None before the first batch.
+  """
 
   def __init__(
       self,
@@ -34,12 +42,15 @@ class Batches:
     self._iterator = iter(dataset)
     self._start = self._iterator.get_state()
     self._make = make
+    self.examples: np.ndarray | None = None
 
   def __iter__(self) -> 'Batches':
     return self
 
   def __next__(self) -> Any:
-    return self._make(**next(self._iterator))
+    fields = dict(next(self._iterator))
+    self.examples = fields.pop(_EXAMPLE)
+    return self._make(**fields)
 
   def get_state(self) -> dict[str, Any]:
     """Returns JSON values: which batch comes next."""
@@ -60,63 +71,83 @@ def batches(
     threads: int = 2,
     prefetch: int = 2,
     shuffle: bool = True,
-    process: tuple[int, int] | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Batches:
   """Returns endless batches of the transformed examples of a source.
 
   Args:
     source: random access to examples.
     transform: example, generator -> dict of arrays of equal shapes.
-    batch_size: B over all processes; each gets B / processes rows.
+    batch_size: B over all processes.
     seed: decides the order and the randomness of `transform`.
     make: called with the stacked fields, for example `TeacherBatch`.
     threads: that read ahead; 0 reads when asked.
     prefetch: batches that are kept ready.
     shuffle: a new order each epoch, or the order of the source.
-    process: (index, count) of this process; JAX's when None.
+    rows: of every batch, those that this process reads, see
+      `sharding.process_rows`; all of them when None.
 
   Raises:
-    ValueError: empty source, fewer examples than processes, or a batch that
-      the processes do not divide.
+    ValueError: empty source, fewer examples than processes, or no batch.
   """
-  index, count = process or (jax.process_index(), jax.process_count())
-  if len(source) < max(1, count):
+  if len(source) < jax.process_count():
     raise ValueError(
         f'dataset has {len(source)} examples, expected at least one for each'
-        f' of {count} processes'
+        f' of {jax.process_count()} processes'
     )
-  if batch_size < 1 or batch_size % count:
-    raise ValueError(
-        f'batch_size={batch_size} must be a positive multiple of the {count}'
-        ' processes'
-    )
-  dataset = grain.MapDataset.source(source)
+  if batch_size < 1:
+    raise ValueError(f'batch_size={batch_size}: expected 1 or more')
+  rows = range(batch_size) if rows is None else rows
+  dataset = grain.MapDataset.source(_Numbered(source))
   if shuffle:
     dataset = dataset.shuffle(seed=seed)
-  dataset = dataset.repeat().random_map(transform, seed=seed)
-  dataset = _ProcessRows(dataset, batch_size, index, count)
-  dataset = dataset.batch(batch_size // count, drop_remainder=True)
+  dataset = dataset.repeat().random_map(_KeepNumber(transform), seed=seed)
+  dataset = _ProcessRows(dataset, batch_size, rows)
+  dataset = dataset.batch(len(rows), drop_remainder=True)
   options = grain.ReadOptions(
       num_threads=threads, prefetch_buffer_size=prefetch if threads else 0
   )
   return Batches(dataset.to_iter_dataset(options), make)
 
 
-class _ProcessRows(grain.MapDataset):
-  """The rows of every global batch that belong to one process."""
+class _Numbered(Sequence):
+  """A source that gives (number, example)."""
 
-  def __init__(self, parent, batch_size: int, index: int, count: int):
-    super().__init__(parent)
-    self._batch_size, self._rows = batch_size, batch_size // count
-    self._first = index * self._rows
-    self._count = count
+  def __init__(self, source: Sequence[Any]):
+    self._source = source
 
   def __len__(self) -> int:
-    return len(self._parent) // self._count
+    return len(self._source)
+
+  def __getitem__(self, index):
+    return index, self._source[index]
+
+
+class _KeepNumber(grain.transforms.RandomMap):
+  """A transform of examples, applied to (number, example)."""
+
+  def __init__(self, transform: grain.transforms.RandomMap):
+    self._transform = transform
+
+  def random_map(self, element, rng):
+    number, example = element
+    fields = self._transform.random_map(example, rng)
+    return dict(fields) | {_EXAMPLE: np.asarray(number, np.int64)}
+
+
+class _ProcessRows(grain.MapDataset):
+  """Some rows of every global batch."""
+
+  def __init__(self, parent, batch_size: int, rows: Sequence[int]):
+    super().__init__(parent)
+    self._batch_size, self._rows = batch_size, tuple(rows)
+
+  def __len__(self) -> int:
+    return len(self._parent) // self._batch_size * len(self._rows)
 
   def __getitem__(self, n):
-    batch, row = divmod(n, self._rows)
-    return self._parent[batch * self._batch_size + self._first + row]
+    batch, row = divmod(n, len(self._rows))
+    return self._parent[batch * self._batch_size + self._rows[row]]
 
 
 def teacher_batches(

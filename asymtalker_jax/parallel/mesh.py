@@ -4,6 +4,7 @@ import math
 from typing import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType
 import numpy as np
 
@@ -38,11 +39,8 @@ def make_mesh(
   sizes = _fill(dict(zip(AXES, (data, fsdp, seq))), len(devices))
   types = (AxisType.Auto,) * len(AXES)
   slices = {getattr(d, 'slice_index', 0) for d in devices}
-  if len(slices) > 1:
-    return jax.sharding.Mesh(
-        _slice_by_slice(devices, sizes, len(slices)), AXES, axis_types=types
-    )
-  return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+  array = _place(devices, sizes, len(slices))
+  return jax.sharding.Mesh(array, AXES, axis_types=types)
 
 
 def platform() -> str:
@@ -74,12 +72,15 @@ def _fill(sizes: dict[str, int], count: int) -> tuple[int, ...]:
   return tuple(count // fixed if s == -1 else s for s in sizes.values())
 
 
-def _slice_by_slice(
+def _place(
     devices: Sequence[jax.Device], sizes: tuple[int, ...], slices: int
 ) -> np.ndarray:
   """Returns a [data, fsdp, seq] array; slices lie along 'data' only."""
-  from jax.experimental import mesh_utils  # Needed for several slices only.
-
+  if slices == 1:
+    # An axis may be a part of an axis of the torus: 2 x 32 of a 4x4x4 slice.
+    return mesh_utils.create_device_mesh(
+        sizes, devices, allow_split_physical_axes=True
+    )
   if sizes[0] % slices:
     raise ValueError(
         f'mesh data={sizes[0]} must be a multiple of the {slices} slices:'
@@ -87,5 +88,5 @@ def _slice_by_slice(
     )
   inside = (sizes[0] // slices,) + tuple(sizes[1:])
   return mesh_utils.create_hybrid_device_mesh(
-      inside, (slices, 1, 1), devices=devices
+      inside, (slices, 1, 1), devices=devices, allow_split_physical_axes=True
   )

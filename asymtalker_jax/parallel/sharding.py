@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
@@ -17,6 +18,7 @@ from asymtalker_jax.parallel import mesh as mesh_lib
 # Leaves of fewer elements are replicated: gathering them costs more latency
 # than their memory is worth.
 MIN_SIZE = 2**14
+HOST = 'pinned_host'  # Kind of memory.
 
 
 def fsdp_spec(
@@ -55,6 +57,26 @@ def fsdp_sharding(
   )
 
 
+def on_host(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Returns `fsdp_sharding` in the pinned memory of the host.
+
+  Leaves below MIN_SIZE stay on the device: fetching them is all latency.
+
+  Raises:
+    ValueError: the devices have no such memory.
+  """
+  kinds = sorted(m.kind for m in mesh.devices.flat[0].addressable_memories())
+  if HOST not in kinds:
+    raise ValueError(
+        f'host_memory needs memory of kind {HOST!r}: these devices have'
+        f' {kinds}; use host_memory=()'
+    )
+  return jax.tree.map(
+      lambda x, s: s if x.size < MIN_SIZE else s.with_memory_kind(HOST),
+      tree, fsdp_sharding(tree, mesh),
+  )
+
+
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
   """Returns the sharding that keeps a whole copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
@@ -75,26 +97,75 @@ def check_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> None:
     )
 
 
+def process_rows(
+    batch_size: int, mesh: jax.sharding.Mesh, process: int | None = None
+) -> list[int]:
+  """Returns the rows of a global batch that the devices of a process need.
+
+  On a torus of TPUs they are neither consecutive nor different for every
+  process: devices along 'seq' need the same row.
+
+  Args:
+    batch_size: over all processes.
+    mesh: of `mesh.make_mesh`.
+    process: its number; this one when None.
+
+  Raises:
+    ValueError: the mesh does not divide the batch.
+  """
+  check_batch_size(batch_size, mesh)
+  groups = _row_groups(mesh, process)
+  size = batch_size // (mesh.size // mesh.shape[mesh_lib.SEQ])
+  return [g * size + i for g in groups for i in range(size)]
+
+
+def _row_groups(
+    mesh: jax.sharding.Mesh, process: int | None = None
+) -> list[int]:
+  """Which of the data x fsdp parts of a batch lie on devices of a process."""
+  process = jax.process_index() if process is None else process
+  by_rows = mesh.devices.reshape(-1, mesh.shape[mesh_lib.SEQ])
+  return [
+      g for g, devices in enumerate(by_rows)
+      if any(d.process_index == process for d in devices)
+  ]
+
+
 def put_batch(batch: Any, mesh: jax.sharding.Mesh) -> Any:
   """Returns the global device batch of this process's host rows.
 
   Args:
-    batch: tree of numpy arrays [b, ...]; b = global batch / processes.
+    batch: tree of numpy arrays [b, ...]: the rows of `process_rows`.
     mesh: of `mesh.make_mesh`.
 
   Raises:
-    ValueError: the mesh does not divide the global batch.
+    ValueError: the mesh does not divide the batch.
   """
   target = batch_sharding(mesh)
   leaves = jax.tree.leaves(batch)
-  if leaves:
-    check_batch_size(leaves[0].shape[0] * jax.process_count(), mesh)
   if jax.process_count() == 1:
+    if leaves:
+      check_batch_size(leaves[0].shape[0], mesh)
     return jax.device_put(batch, target)
-  return jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(target, np.asarray(x)),
-      batch,
-  )
+  groups = _row_groups(mesh)
+  parts = mesh.size // mesh.shape[mesh_lib.SEQ]
+  if leaves and leaves[0].shape[0] % len(groups):
+    raise ValueError(
+        f'{leaves[0].shape[0]} rows on process {jax.process_index()}: expected'
+        f' a multiple of its {len(groups)} parts of the batch'
+    )
+
+  def put(x):
+    size = x.shape[0] // len(groups)
+
+    def part(index):
+      own = groups.index((index[0].start or 0) // size)
+      return x[own * size : (own + 1) * size]
+
+    shape = (size * parts, *x.shape[1:])
+    return jax.make_array_from_callback(shape, target, part)
+
+  return jax.tree.map(put, batch)
 
 
 def constrain(
@@ -174,6 +245,20 @@ def put_parameters(tree: Any, mesh: jax.sharding.Mesh) -> Any:
       tree,
       fsdp_sharding(tree, mesh),
   )
+
+
+def to_host(tree: Any) -> Any:
+  """Returns the leaves as whole numpy arrays, on every process.
+
+  All processes have to call it. One leaf at a time is whole on the devices.
+  """
+
+  def whole(x):
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+      return multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
+
+  return jax.tree.map(whole, tree)
 
 
 def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -76,6 +76,16 @@ def encode_dataset(
   return counts
 
 
+def reference_encoding_of(data: str) -> str:
+  """How an encoded dataset made its reference latents; a model that is trained
+  on it must be given them in the same way.
+
+  Raises:
+    FileNotFoundError: no encoded training split.
+  """
+  return encoded.open_encoded(data, 'train').meta['reference_encoding']
+
+
 def _examples(clips, networks, config, encoders, start) -> Iterator[dict]:
   """Encoded examples from clip `start` on."""
   indices = range(start, min(start + config.examples_per_shard, len(clips)))

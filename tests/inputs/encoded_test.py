@@ -64,6 +64,8 @@ def test_workers_share_the_shards(tmp_path):
   assert [write(tmp_path, worker=w, workers=2) for w in (1, 0)] == [1, 2]
   assert write(tmp_path) == 0
   assert len(encoded.open_encoded(str(tmp_path), 'train')) == 7
+  with pytest.raises(ValueError, match='worker=2 of workers=2'):
+    write(tmp_path, worker=2, workers=2)
 
 
 def test_folder_of_other_settings_is_not_continued(tmp_path):

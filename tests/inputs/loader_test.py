@@ -44,14 +44,15 @@ def _path(tmp_path):
 
 
 def numbers(**options):
-  """Batches of (example number, random number) from a source of 5."""
+  """Batches of (example number, random number) from a source of numbers."""
   class Draw(loader.RandomFrames):
 
     def random_map(self, element, rng):
       return {'n': np.asarray(element), 'r': rng.integers(1 << 40)}
 
   return loader.batches(
-      list(range(5)), Draw(0), options.pop('size', 4), 7, **options
+      list(range(options.pop('source', 5))), Draw(0), options.pop('size', 4),
+      7, **options
   )
 
 
@@ -136,12 +137,29 @@ def test_position_can_be_saved_and_set(threads):
   np.testing.assert_array_equal(next(other)['r'], first)
 
 
-@pytest.mark.parametrize('count', [2, 4])
-def test_processes_own_consecutive_rows_of_the_same_batch(count):
-  parts = [take(numbers(process=(p, count)), 5) for p in range(count)]
-  for i, whole in enumerate(take(numbers(process=(0, 1)), 5)):
-    rows = np.concatenate([part[i]['r'] for part in parts])
-    np.testing.assert_array_equal(rows, whole['r'])
+@pytest.mark.parametrize('owned', [[[0, 1], [2, 3]], [[0, 2], [2, 3], [1]]])
+def test_processes_read_their_rows_of_the_same_batch(owned):
+  parts = [take(numbers(rows=rows), 5) for rows in owned]
+  for i, whole in enumerate(take(numbers(), 5)):
+    for part, rows in zip(parts, owned):
+      np.testing.assert_array_equal(part[i]['r'], whole['r'][rows])
+
+
+def test_every_example_comes_once_per_epoch_over_all_processes():
+  drawn = [
+      np.stack([b['n'] for b in take(numbers(rows=rows, source=8), 4)])
+      for rows in ([0, 3], [1], [2])
+  ]
+  epochs = np.concatenate(drawn, 1).reshape(2, 8)
+  np.testing.assert_array_equal(np.sort(epochs), [range(8)] * 2)
+
+
+@pytest.mark.parametrize('rows', [None, [1, 3]])
+def test_examples_of_the_last_batch_are_known(rows):
+  iterator = numbers(rows=rows)
+  for batch in take(iterator, 2):
+    assert set(batch) == {'n', 'r'}
+  np.testing.assert_array_equal(iterator.examples, batch['n'])
 
 
 def test_order_of_the_source_without_shuffling():
@@ -162,11 +180,13 @@ def test_clips_are_cropped_in_time(in_memory):
   assert set(pixels[:, 0]) == set(range(7))
 
 
-def test_bad_sizes_are_refused_with_the_expectation(path):
-  with pytest.raises(ValueError, match='multiple of the 3 processes'):
-    numbers(process=(0, 3))
-  with pytest.raises(ValueError, match='5 examples.* 8 processes'):
-    numbers(process=(0, 8), size=8)
+def test_bad_sizes_are_refused_with_the_expectation(path, monkeypatch):
+  with pytest.raises(ValueError, match='batch_size=0: expected 1 or more'):
+    numbers(size=0)
+  with monkeypatch.context() as patch:
+    patch.setattr(loader.jax, 'process_count', lambda: 8)
+    with pytest.raises(ValueError, match='5 examples.* 8 processes'):
+      numbers(size=8)
   with pytest.raises(ValueError, match='chunks=5: .* expected 1..4'):
     loader.student_batches(path, PLAN, 5, 2, 0)
   other = ChunkPlan(

@@ -53,8 +53,21 @@ def test_slices_lie_along_data_only():
       )
       for i in range(8)
   ]
-  array = mesh_lib._slice_by_slice(devices, (2, 4, 1), 2)
+  array = mesh_lib._place(devices, (2, 4, 1), 2)
   assert array.shape == (2, 4, 1)
   assert [{d.slice_index for d in row.ravel()} for row in array] == [{0}, {1}]
   with pytest.raises(ValueError, match='multiple of the 2 slices'):
-    mesh_lib._slice_by_slice(devices, (1, 8, 1), 2)
+    mesh_lib._place(devices, (1, 8, 1), 2)
+
+
+def test_axes_may_be_parts_of_the_axes_of_a_torus():
+  devices = [
+      types.SimpleNamespace(
+          id=i, process_index=i // 4, platform='tpu', device_kind='TPU v5',
+          coords=(i % 4, i // 4 % 4, i // 16), core_on_chip=0,
+      )
+      for i in range(64)
+  ]
+  array = mesh_lib._place(devices, (2, 32, 1), 1)
+  assert array.shape == (2, 32, 1)
+  assert {d.id for d in array.ravel()} == set(range(64))

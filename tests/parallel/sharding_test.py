@@ -1,5 +1,7 @@
 """The sharding rule on shapes, and constrain on one device."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -39,6 +41,20 @@ def test_batch_that_the_mesh_does_not_divide_is_refused():
   sharding.check_batch_size(16, mesh)
   with pytest.raises(ValueError, match='batch_size=12 .* multiple of 8'):
     sharding.check_batch_size(12, mesh)
+
+
+def test_rows_of_a_process_follow_its_devices():
+  # data x fsdp = 4 groups of 2 devices; process 2 shares group 3 with 1.
+  processes = np.array([[0, 0], [1, 1], [0, 0], [1, 2]])
+  device = lambda p: types.SimpleNamespace(process_index=p)
+  mesh = types.SimpleNamespace(
+      devices=np.vectorize(device)(processes).reshape(2, 2, 2),
+      shape=dict(data=2, fsdp=2, seq=2), size=8,
+  )
+  rows = [sharding.process_rows(8, mesh, process) for process in range(3)]
+  assert rows == [[0, 1, 4, 5], [2, 3, 6, 7], [6, 7]]
+  with pytest.raises(ValueError, match='batch_size=6 .* multiple of 4'):
+    sharding.process_rows(6, mesh, 0)
 
 
 def test_put_batch_keeps_values():
