@@ -12,7 +12,7 @@ Sizes: see `configs/teacher.py`. The arms of the paper's ablation are settings o
 
 import ml_collections
 
-SIZES = ('tiny', 'pro', 'lite')
+SIZES = ('tiny', 'micro', 'pro', 'lite')
 
 
 def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
@@ -20,7 +20,9 @@ def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   if size not in SIZES:
     raise ValueError(f'size {size!r}: expected one of {SIZES}')
   config = _tiny()
-  if size != 'tiny':
+  if size == 'micro':
+    _micro(config)
+  elif size != 'tiny':
     _full(config, size)
   return config
 
@@ -46,9 +48,9 @@ def _tiny() -> ml_collections.ConfigDict:
   config.sampler = ml_collections.ConfigDict(
       dict(timesteps=(1000.0, 750.0, 500.0, 250.0))
   )
-  config.flow = ml_collections.ConfigDict(dict(shift=5.0))
+  config.flow = ml_collections.ConfigDict(dict(shift=3.0))
   config.distillation = ml_collections.ConfigDict(
-      dict(critic_updates=2, guidance=1.0, regression_weight=1.0)
+      dict(critic_updates=2, guidance=1.0, regression_weight=0.25)
   )
   config.ema = ml_collections.ConfigDict(dict(decay=0.98, start_step=50))
   shared = dict(
@@ -66,7 +68,27 @@ def _tiny() -> ml_collections.ConfigDict:
   config.log_every = 10
   config.save_every_minutes = 5.0
   config.eval_every = 200
+  # After `save_every_minutes` and, where a metric of the evaluation is named,
+  # after each evaluation: the newest `keep`, and the best by that metric.
+  config.checkpoint = ml_collections.ConfigDict(
+      dict(keep=2, best_metric='', best_mode='min')
+  )
+  # A bundle or the folder of another run, whose parameters a new run takes.
+  config.init_from = ''
+  # What waits in the memory of the host between steps: 'ema', 'optimizer'.
+  config.host_memory = ()
+  # First and last step of a trace in WORKDIR/profile.
+  config.profile_steps = ()
   return config
+
+
+def _micro(config: ml_collections.ConfigDict) -> None:
+  """Budgets are steps, not minutes, so that arms of a sweep are equal."""
+  config.variant = 'micro'
+  config.steps = 1200
+  config.max_minutes = 0.0
+  config.batch_size = 8
+  config.chunks = 5
 
 
 def _full(config: ml_collections.ConfigDict, size: str) -> None:
@@ -85,6 +107,7 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   config.mesh.update(data=-1, fsdp=32, seq=seq)
   config.remat = 'full'
   config.frozen_dtype = 'bfloat16'
+  config.flow.shift = 5.0
   config.distillation.regression_weight = 0.25
   config.ema.update(decay=0.99, start_step=200)
   config.optimizer.lr = 2e-6

@@ -42,3 +42,10 @@ install_into_venv() {
     return 1
   echo "$wanted" >"$stamp"
 }
+
+# For training on CPU: the allocator keeps what it once got, in large pages.
+# XLA allocates hundreds of MB in each step; fresh pages, which the system
+# zeroes, cost a sixth of a teacher step (0.93 s against 0.78 s, two cores).
+keep_memory() {
+  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=17179869184
+}

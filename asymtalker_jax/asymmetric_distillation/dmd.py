@@ -99,10 +99,13 @@ def loss(
   )
   regression = losses.masked_mean(jnp.square(x0 - target), 1.0 - clean)
   total = jnp.mean(matching + regression_weight * regression)
-  return total, {
+  logs = {
       'dmd': jnp.mean(matching),
       'regression': jnp.mean(regression),
-      'regression_share': regression_weight * jnp.mean(regression) / total,
       'dmd_normaliser': jnp.mean(normaliser),
       'dmd_gradient': jnp.mean(jnp.abs(grad)),
   }
+  if regression_weight:
+    pulled = regression_weight * logs['regression']
+    logs['dmd_to_regression'] = logs['dmd'] / pulled
+  return total, logs

@@ -17,6 +17,8 @@ import types
 from absl import flags
 from absl import logging
 
+from asymtalker_jax.cli import cluster
+
 FLAGS = flags.FLAGS
 # Verb -> (module in this folder, what it does).
 VERBS = {
@@ -28,6 +30,7 @@ VERBS = {
     'train-reader': ('train_reader', 'train the reader that evaluation uses'),
     'compile-check': ('compile_check', 'compile a step for absent TPUs'),
     'export': ('export', 'make one bundle of trained parts'),
+    'sweep': ('sweep', 'run the points of a sweep and collect a table'),
     'evaluate': ('evaluate', 'measure a bundle on unseen identities'),
     'convert': ('convert', 'make a bundle of released weights'),
     'parity': ('parity', 'compare with recorded outputs of the originals'),
@@ -60,20 +63,27 @@ def _run(verb: str, words: list[str]) -> int:
     module = importlib.import_module(f'asymtalker_jax.cli.{VERBS[verb][0]}')
     others = set(FLAGS)
     module.define_flags()
+    if verb in cluster.VERBS:
+      cluster.define_flags()
     own = [name for name in FLAGS if name not in others]
     if _HELP & set(words):
       print(_verb_help(module, own))
       return 0
+    words = _parse(words)
+    if verb in cluster.VERBS:
+      cluster.join(own)
     # A verb that compares has a code of its own; the others return nothing.
-    return module.main([verb] + _parse(words)) or 0
+    return module.main([verb] + words) or 0
   except (ValueError, OSError, flags.Error, ModuleNotFoundError) as error:
     if os.environ.get('ASYMTALKER_TRACEBACK') == '1':
       raise
     return _fail(verb, str(error) or type(error).__name__)
+  except FloatingPointError as error:  # A training that broke, not the input.
+    return _fail(verb, str(error), code=1)
   except KeyboardInterrupt:
     return _fail(verb, 'interrupted', code=130)
   finally:
-    _forget_flags(own)
+    forget_flags(own)
 
 
 def _parse(words: list[str]) -> list[str]:
@@ -115,16 +125,23 @@ def _unknown_key(words: list[str]) -> str | None:
 def _set_up_process(verb: str, words: list[str]) -> None:
   """Plain log lines, and SIGTERM that unwinds so that files are cleaned up."""
   logging.use_absl_handler()
-  logging.get_absl_handler().setFormatter(
-      std_logging.Formatter('%(levelname)s: %(message)s')
-  )
+  logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler().python_handler
+  handler.setFormatter(std_logging.Formatter('%(levelname)s: %(message)s'))
+  handler.addFilter(_is_for_the_user)
   # ml_collections looks for overrides of a config in sys.argv.
   sys.argv = ['asymtalker', verb, *words]
   if hasattr(signal, 'SIGTERM'):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
-def _forget_flags(names: Sequence[str]) -> None:
+def _is_for_the_user(record: std_logging.LogRecord) -> bool:
+  """Whether a log line is shown; libraries' own progress is not."""
+  ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  return record.levelno > std_logging.INFO or record.pathname.startswith(ours)
+
+
+def forget_flags(names: Sequence[str]) -> None:
   """Removes a verb's flags, so that one process can run several verbs."""
   for name in list(FLAGS):
     if name in names or name.startswith(('config.', 'gate.')):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
+
+from asymtalker_jax.cli import training
 
 FLAGS = flags.FLAGS
 USAGE = ('usage: asymtalker train-teacher --config=configs/teacher.py:tiny '
@@ -12,21 +13,14 @@ USAGE = ('usage: asymtalker train-teacher --config=configs/teacher.py:tiny '
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:
   """Defines the flags of the verb, for the dispatcher to call."""
-  config_flags.DEFINE_config_file(
-      'config', None, 'values, for example configs/teacher.py:tiny',
-      flag_values=values)
-  flags.DEFINE_string('data', None, 'folder of `asymtalker data encode`',
-                      flag_values=values)
-  flags.DEFINE_string('workdir', None, 'folder of this run; continued if there',
-                      flag_values=values)
-  flags.mark_flags_as_required(['config', 'data', 'workdir'], values)
+  training.define_flags(
+      'teacher', 'folder of `asymtalker data encode`', values=values)
 
 
-def main(argv: Sequence[str]) -> None:
-  """Runs the verb."""
+def main(argv: Sequence[str]) -> int:
+  """Runs the verb; 143 where SIGTERM ended it before its time."""
   from asymtalker_jax.train import teacher  # pylint: disable=import-outside-toplevel
 
   del argv
-  result = teacher.train(FLAGS.config, FLAGS.data, FLAGS.workdir)
-  print(f'teacher: step {result.step} ({result.stopped}), bundle in '
-        f'{FLAGS.workdir}/bundle')
+  result = teacher.train(training.config(), FLAGS.data, FLAGS.workdir)
+  return training.end('teacher', result)

@@ -19,6 +19,7 @@ from asymtalker_jax.models import log_mel
 from asymtalker_jax.models import ltx_vae
 from asymtalker_jax.models import wan_vae
 from asymtalker_jax.models import wav2vec2
+from asymtalker_jax.parallel import sharding
 
 # LTX-Video 0.9.0: the encoder reads the list forwards, the decoder backwards.
 _LTX_BLOCKS = (
@@ -43,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             width=128,
             temporal_stride=4,
             spatial_stride=8,
-            latent_channels=16,
+            latent_channels=24,
             continuity_slots=2,
             fps=25,
         ),
@@ -54,13 +55,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
             multipliers=(1, 2, 2),
             strides=((2, 2), (1, 2)),
             res_blocks=1,
-            latent_channels=16,
+            latent_channels=24,
             dtype='float32',
         ),
         'dit': dict(
             width=192,
             depth=6,
-            heads=4,
+            heads=3,
             ffn=768,
             patch=(1, 2, 2),
             audio_hidden=256,
@@ -257,11 +258,38 @@ class Networks:
 
   def encode_video(self, params: types.Params, video) -> jax.Array:
     """Video [B, F, H, W, 3] in [-1, 1] -> normalised latents [B, T, h, w, C]."""
-    return self.vae.apply({'params': params}, video, method='encode')
+    video = sharding.constrain_activation(video, seq_axis=2)
+    latents = self.vae.apply({'params': params}, video, method='encode')
+    return sharding.constrain_activation(latents)
 
   def decode_video(self, params: types.Params, latents) -> jax.Array:
     """Normalised latents [B, T, h, w, C] -> video in [-1, 1]."""
+    latents = sharding.constrain_activation(latents, seq_axis=2)
     return self.vae.apply({'params': params}, latents, method='decode')
+
+  def decode_tail(
+      self, params: types.Params, latents, frames: int
+  ) -> jax.Array:
+    """The last `frames` frames of `decode_video`.
+
+    A causal decoder goes through the latent frames one by one, so that it
+    holds the activations of s_t video frames instead of all F.
+    """
+    if not isinstance(self.vae, wan_vae.WanVae):
+      return self.decode_video(params, latents)[:, -frames:]
+
+    def step(cache, z):
+      z = sharding.constrain_activation(z[:, None], seq_axis=2)
+      video, cache = self.vae.apply(
+          {'params': params}, z, cache, method='decode_step'
+      )
+      return cache, video
+
+    cache, _ = step(None, latents[:, 0])
+    _, videos = jax.lax.scan(step, cache, jnp.moveaxis(latents[:, 1:], 1, 0))
+    needed = -(-frames // self.chunk.temporal_stride)
+    tail = jnp.moveaxis(videos[-needed:], 0, 1)
+    return tail.reshape(len(latents), -1, *videos.shape[3:])[:, -frames:]
 
   def prepare_waveform(self, waveform: np.ndarray) -> np.ndarray:
     """What the encoder expects of [S] samples, [S] (host, numpy)."""
@@ -292,6 +320,20 @@ class Networks:
   def bind_velocity(self, params: types.Params) -> types.Velocity:
     """`velocity` over fixed parameters."""
     return functools.partial(self.velocity, params)
+
+
+def with_remat(networks: Networks, remat: str) -> Networks:
+  """Networks whose transformer keeps other activations for its gradient.
+
+  Args:
+    networks: of any variant; the values that a bundle stores do not change.
+    remat: see `DiTConfig`.
+
+  Raises:
+    ValueError: unknown policy.
+  """
+  config = dataclasses.replace(networks.dit.config, remat=remat)
+  return dataclasses.replace(networks, dit=dit_lib.DiT(config))
 
 
 def values_of(name: str) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def generator_step(
       state.ema, student, d.config.ema.decay, state.step,
       d.config.ema.start_step,
   )
-  logs = dict(logs, k=k, student_gradient=optax.tree.norm(grads))
+  logs = dict(logs, k=k) | optimizer.norms(d.config.optimizer, grads, student)
   new = dataclasses.replace(
       state, step=state.step + 1, student=student, ema=ema, student_opt=opt
   )
@@ -257,16 +257,14 @@ def critic_step(
 
   _, (value, grads) = _by_microbatch(d, gradient, batch, key)
   updates, opt = d.critic_tx.update(grads, state.critic_opt, state.critic)
+  params = optax.apply_updates(state.critic, updates)
   new = dataclasses.replace(
-      state,
-      step=state.step + 1,
-      critic=optax.apply_updates(state.critic, updates),
-      critic_opt=opt,
+      state, step=state.step + 1, critic=params, critic_opt=opt
   )
-  return new, {
-      'critic/loss': value,
-      'critic/gradient': optax.tree.norm(grads),
-  }
+  logs = dict(loss=value) | optimizer.norms(
+      d.config.critic_optimizer, grads, params
+  )
+  return new, {'critic/' + name: value for name, value in logs.items()}
 
 
 def _by_microbatch(d: Distillation, gradient, batch, key):

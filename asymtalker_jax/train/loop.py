@@ -1,14 +1,16 @@
 """What the training loops share: resume, batches, steps, metrics, saves, stop.
 
 A loop brings three things: how its state is made, one pure step, and batches.
+Nothing between two steps waits for the device: metrics are read by a thread of
+their own, batches are read ahead, checkpoints are written in the background.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
 import json
 import os
 import time
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 import jax
@@ -19,10 +21,15 @@ from asymtalker_jax.parallel import mesh as mesh_lib
 from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import checkpoint
 from asymtalker_jax.train import metrics as metrics_lib
+from asymtalker_jax.train import program as program_lib
+from asymtalker_jax.train import start
 from asymtalker_jax.train import state as state_lib
+from asymtalker_jax.train import throughput
 
 KEYS = ('seed', 'steps', 'max_minutes', 'batch_size', 'log_every',
-        'save_every_minutes', 'eval_every')
+        'save_every_minutes', 'eval_every', 'checkpoint', 'init_from',
+        'host_memory', 'profile_steps')
+CHECKPOINT_KEYS = ('keep', 'best_metric', 'best_mode')
 # step_fn(state, batch, key[, frozen]) -> (state, {name: [] array}), pure.
 StepFn = Callable[..., tuple[Any, Mapping[str, jax.Array]]]
 
@@ -32,7 +39,7 @@ class Result:
   """How a run ended.
 
   Attributes:
-    state: after the last step, saved.
+    state: after the last step, saved; its average is on the devices.
     step: steps taken in all.
     stopped: 'steps' (all taken), 'time' (max_minutes) or 'sigterm'.
   """
@@ -40,6 +47,25 @@ class Result:
   state: Any
   step: int
   stopped: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """What a run trains, for reports and for `init_from`.
+
+  Attributes:
+    part: of a bundle: 'vae', 'teacher' or 'dit'.
+    tokens: that an example adds to the loss; 0 where there are none.
+    programs: makes the steps as shapes, named as the step functions: what they
+      need is counted where the peak of the devices is known.
+  """
+
+  part: str = ''
+  tokens: int = 0
+  programs: Callable[[], Sequence[program_lib.Program]] = tuple
+
+
+# --- From the config to a run. ---
 
 
 def train(
@@ -54,7 +80,7 @@ def train(
     pick: Callable[[int], str | Sequence[str]] | None = None,
     on_eval: Callable[..., Mapping[str, float] | None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
-    rule: state_lib.Rule = sharding.fsdp_sharding,
+    job: Job = Job(),
 ) -> Result:
   """Trains from the newest checkpoint in `workdir`, or from the beginning.
 
@@ -66,7 +92,8 @@ def train(
     step_fn: see `StepFn`; jitted here, its state donated. The key is that of
       the step: the same step has the same noise after a resume. A dict names
       several, of which `pick` chooses.
-    batches: iterator with `get_state` and `set_state` (`inputs.loader`).
+    batches: iterator with `get_state`, `set_state` and `examples`
+      (`inputs.loader`).
     init_args: arrays that `init_fn` starts from.
     frozen: arrays that the step reads and never changes (a teacher), passed
       as its last argument; not in the checkpoint.
@@ -75,50 +102,97 @@ def train(
     on_eval: (state, step, writer) -> scalars to write, or None; called every
       `eval_every` steps and at the end.
     mesh: one data axis over all devices when None.
-    rule: places the state on the mesh.
+    job: what is trained.
 
   Raises:
-    ValueError: missing config keys, a batch the mesh does not divide, or a
-      checkpoint of another config.
+    ValueError: missing or contradictory config keys, a batch the mesh does not
+      divide, or a checkpoint that is of another config or cannot be read.
     FloatingPointError: a metric is not finite.
+    OSError: a checkpoint could not be written.
   """
   config = checkpoint.plain(config)
-  missing = [key for key in KEYS if key not in config]
-  if missing:
-    raise ValueError(f'config lacks {missing}; a training needs {list(KEYS)}')
+  _check(config)
   mesh = mesh_lib.make_mesh() if mesh is None else mesh
   sharding.check_batch_size(config['batch_size'], mesh)
+  rule = state_lib.placement(config['host_memory'])
+  peak = throughput.peak_flops(mesh)
+  timer = throughput.Timer(
+      config['batch_size'], job.tokens,
+      throughput.needed(job.programs()) if peak else None, peak,
+  )
   _write_config(workdir, config)
+  options = config['checkpoint']
   saver = checkpoint.Checkpointer(
-      os.path.join(workdir, 'checkpoints'), config,
-      save_every_minutes=config['save_every_minutes'],
+      os.path.join(workdir, start.CHECKPOINTS), config,
+      save_every_minutes=config['save_every_minutes'], keep=options['keep'],
+      best=options['best_mode'] if options['best_metric'] else '',
   )
   with jax.set_mesh(mesh):
-    run = _Run(config, workdir, mesh, saver, batches, on_eval)
+    run = _Run(config, workdir, mesh, saver, batches, on_eval, timer)
     try:
-      run.resume(init_fn, init_args, rule)
+      run.resume(init_fn, init_args, rule, job.part)
       run.prepare(step_fn, frozen, pick)
       return run.run()
     finally:
       run.close()
 
 
+def _check(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for what the loop cannot run."""
+  missing = [key for key in KEYS if key not in config]
+  if missing:
+    raise ValueError(f'config lacks {missing}; a training needs {list(KEYS)}')
+  if set(config['checkpoint']) != set(CHECKPOINT_KEYS):
+    raise ValueError(
+        f'config.checkpoint has {sorted(config["checkpoint"])}: expected'
+        f' {list(CHECKPOINT_KEYS)}'
+    )
+  options = config['checkpoint']
+  if options['best_metric'] and options['best_mode'] not in ('min', 'max'):
+    raise ValueError(
+        f'config.checkpoint.best_mode={options["best_mode"]!r}: expected'
+        " 'min' or 'max'"
+    )
+  steps = config['profile_steps']
+  if steps and (len(steps) != 2 or not 1 <= steps[0] <= steps[1]):
+    raise ValueError(
+        f'profile_steps={steps}: expected the first and the last step to'
+        ' trace, from 1, or nothing'
+    )
+
+
+def _write_config(workdir: str, config: Mapping[str, Any]) -> None:
+  """Notes the config beside the metrics, for people."""
+  if jax.process_index():
+    return
+  os.makedirs(workdir, exist_ok=True)
+  path = os.path.join(workdir, 'config.json')
+  with open(path + '.tmp', 'w') as f:
+    json.dump(config, f, indent=1)
+  os.replace(path + '.tmp', path)
+
+
 class _Run:
   """One process's part of a run, from resume to close."""
 
-  def __init__(self, config, workdir, mesh, saver, batches, on_eval):
+  def __init__(self, config, workdir, mesh, saver, batches, on_eval, timer):
     self._config, self._workdir, self._mesh = config, workdir, mesh
     self._saver, self._batches, self._on_eval = saver, batches, on_eval
-    self._writer = None
+    self._timer, self._writer, self._tracing = timer, None, False
     self._started = time.monotonic()
 
-  def resume(self, init_fn, init_args, rule) -> None:
-    """Gets state, iterator and clock; see `checkpoint.restore_or_init`."""
+  # --- Where it starts. ---
+
+  def resume(self, init_fn, init_args, rule, part: str) -> None:
+    """Gets state, iterator and clock; the order is that of `start`."""
+
+    def create():
+      fresh = state_lib.create_sharded(init_fn, self._mesh, rule, init_args)
+      where = self._config['init_from']
+      return start.take_over(fresh, where, part) if where else fresh
+
     abstract = state_lib.abstract_sharded(init_fn, self._mesh, rule, init_args)
-    found = self._saver.restore_or_init(
-        abstract,
-        lambda: state_lib.create_sharded(init_fn, self._mesh, rule, init_args),
-    )
+    found = self._saver.restore_or_init(abstract, create)
     self._batches.set_state(found.iterator)
     self._state, self._seconds_before = found.state, found.seconds
     self._step = int(jax.device_get(found.state.step))
@@ -133,56 +207,54 @@ class _Run:
     named = dict(step_fn) if isinstance(step_fn, Mapping) else {'': step_fn}
     if len(named) > 1 and pick is None:
       raise ValueError(f'several step functions {list(named)} need `pick`')
-    replicated = sharding.replicated(self._mesh)
     self._compiled = set()
     self._frozen = () if frozen is None else (frozen,)
     self._pick = pick or (lambda step: tuple(named))
-    self._key = jax.device_put(jax.random.key(self._config['seed']), replicated)
+    self._key = jax.device_put(
+        jax.random.key(self._config['seed']), sharding.replicated(self._mesh)
+    )
     self._steps = {
-        name: jax.jit(
-            functools.partial(_keyed, fn, stream),
-            donate_argnums=0,
-            out_shardings=(self._shardings, replicated),
-        )
+        name: program_lib.jit_step(fn, self._shardings, self._mesh, stream)
         for stream, (name, fn) in enumerate(named.items())
     }
 
+  # --- Steps. ---
+
   def run(self) -> Result:
     """Takes the steps."""
-    self._timer = _Timer(self._config['batch_size'])
     log_every, eval_every = (
         self._config[key] for key in ('log_every', 'eval_every')
     )
     evaluated = -1
     while True:
       stopped, save = self._agree()
+      if stopped == 'steps' and evaluated != self._step:
+        self._evaluate()
       if stopped or (save and self._step):
         self._save()
       if stopped:
         break
-      scalars = {}
+      self._start_trace()
+      scalars, batches = {}, []
       picked = self._pick(self._step)
       for name in (picked,) if isinstance(picked, str) else picked:
         scalars |= self._take(name)
+        batches.append(dict(program=name, examples=self._batches.examples))
       self._step += 1
-      self._writer.push(self._step, scalars)
+      self._writer.push(self._step, scalars, batches)
+      self._stop_trace()
       if self._step % log_every == 0:
         self._writer.log(self._step, self._timer.report())
       if eval_every and self._step % eval_every == 0:
         self._evaluate()
         evaluated = self._step
-    if stopped == 'steps' and evaluated != self._step:
-      self._evaluate()
     self._writer.flush()
     self._saver.wait()
     logging.info('Stopped at step %d: %s', self._step, stopped)
-    return Result(state=self._state, step=self._step, stopped=stopped)
-
-  def close(self) -> None:
-    """Closes what is open, also after an error."""
-    if self._writer is not None:
-      self._writer.close()
-    self._saver.close()
+    return Result(
+        state=state_lib.average_on_device(self._state), step=self._step,
+        stopped=stopped,
+    )
 
   def _take(self, name: str) -> Mapping[str, jax.Array]:
     """Starts one step; returns its metrics, still being computed."""
@@ -193,6 +265,7 @@ class _Run:
         jax.block_until_ready(self._state)
       self._compiled.add(name)
       return scalars
+    self._timer.step(name)
     # Nothing is read back inside a step; constants of a program may go there.
     with jax.transfer_guard_device_to_host('disallow'):
       return self._start(name)
@@ -204,6 +277,8 @@ class _Run:
         self._state, batch, self._key, *self._frozen
     )
     return scalars
+
+  # --- When to stop and to save. ---
 
   def _seconds(self) -> float:
     return self._seconds_before + time.monotonic() - self._started
@@ -224,7 +299,7 @@ class _Run:
       over, due = multihost_utils.broadcast_one_to_all(np.array([over, due]))
     return ('time' if over else ''), bool(due)
 
-  def _save(self) -> None:
+  def _save(self, value: float | None = None) -> None:
     """Saves; a state that is not finite never replaces a good checkpoint."""
     with self._timer.pause():
       self._writer.flush()
@@ -241,99 +316,53 @@ class _Run:
               iterator=self._batches.get_state(),
               seconds=self._seconds(),
           ),
+          value,
       )
 
+  # --- Evaluations and traces. ---
+
   def _evaluate(self) -> None:
+    """Evaluates; where the best checkpoint is kept, saves with the result."""
     if self._on_eval is None:
       return
     with self._timer.pause():
-      values = self._on_eval(self._state, self._step, self._writer)
+      state = state_lib.average_on_device(self._state)
+      values = self._on_eval(state, self._step, self._writer) or {}
     if values:
       self._writer.scalars(self._step, values)
+    best = self._config['checkpoint']['best_metric']
+    if not best:
+      return
+    if best not in values:
+      raise ValueError(
+          f'config.checkpoint.best_metric={best!r}: expected one of'
+          f' {sorted(values)}'
+      )
+    metrics_lib.stop_if_not_finite({best: float(values[best])}, self._step)
+    self._save(float(values[best]))
 
+  def _start_trace(self) -> None:
+    """Begins to trace before the first of `profile_steps`."""
+    steps = self._config['profile_steps']
+    if steps and self._step + 1 == steps[0]:
+      jax.block_until_ready(self._state)
+      jax.profiler.start_trace(os.path.join(self._workdir, 'profile'))
+      self._tracing = True
 
-class _Timer:
-  """Wall time per step since the last report, by part."""
+  def _stop_trace(self, ended: bool = False) -> None:
+    """Writes the trace after the last of `profile_steps`, or at the end."""
+    if not self._tracing:
+      return
+    if ended or self._step >= self._config['profile_steps'][1]:
+      self._tracing = False
+      with self._timer.pause():
+        jax.block_until_ready(self._state)
+        jax.profiler.stop_trace()
+      logging.info('Trace in %s', os.path.join(self._workdir, 'profile'))
 
-  def __init__(self, batch_size: int):
-    self._batch_size = batch_size
-    self._reset()
-
-  def _reset(self) -> None:
-    self._began = time.monotonic()
-    self._data_s = self._paused_s = self._compile_s = 0.0
-    self._batches = 0
-
-  def data(self) -> '_Span':
-    """Context: waiting for a batch and handing it to the device."""
-    return _Span(self._on_data)
-
-  def pause(self) -> '_Span':
-    """Context: not part of the step time (save, evaluation)."""
-    return _Span(self._on_pause)
-
-  def compile(self) -> '_Span':
-    """Context: the first call of a program."""
-    return _Span(self._on_compile)
-
-  def report(self) -> dict[str, float]:
-    """Returns what happened since the last report, in seconds.
-
-    Step time and rate are per batch taken, without compiling and pauses.
-    """
-    elapsed = time.monotonic() - self._began - self._paused_s
-    values = {}
-    if self._batches:
-      values = {
-          'time/step_s': elapsed / self._batches,
-          'time/data_wait_s': self._data_s / self._batches,
-          'time/examples_per_s': self._batch_size * self._batches / elapsed,
-      }
-    if self._compile_s:
-      values['time/compile_s'] = self._compile_s
-    self._reset()
-    return values
-
-  def _on_data(self, seconds: float) -> None:
-    self._data_s += seconds
-    self._batches += 1
-
-  def _on_pause(self, seconds: float) -> None:
-    self._paused_s += seconds
-
-  def _on_compile(self, seconds: float) -> None:
-    # Its batch does not count, whose wait is that for the first batch of all.
-    self._compile_s += seconds
-    self._paused_s += seconds
-    self._batches -= 1
-    self._data_s = 0.0
-
-
-class _Span:
-  """Context manager that tells a function how long it took."""
-
-  def __init__(self, tell: Callable[[float], None]):
-    self._tell = tell
-
-  def __enter__(self):
-    self._began = time.monotonic()
-
-  def __exit__(self, *unused):
-    self._tell(time.monotonic() - self._began)
-
-
-def _keyed(step_fn: StepFn, stream: int, state, batch, key, *frozen):
-  """The step with the key of its step number and of its kind."""
-  key = jax.random.fold_in(jax.random.fold_in(key, state.step), stream)
-  return step_fn(state, batch, key, *frozen)
-
-
-def _write_config(workdir: str, config: Mapping[str, Any]) -> None:
-  """Notes the config beside the metrics, for people."""
-  if jax.process_index():
-    return
-  os.makedirs(workdir, exist_ok=True)
-  path = os.path.join(workdir, 'config.json')
-  with open(path + '.tmp', 'w') as f:
-    json.dump(config, f, indent=1)
-  os.replace(path + '.tmp', path)
+  def close(self) -> None:
+    """Closes what is open, also after an error."""
+    self._stop_trace(ended=True)
+    if self._writer is not None:
+      self._writer.close()
+    self._saver.close()

@@ -6,13 +6,14 @@ more than `BEHIND` steps behind, which also bounds how far the loop runs ahead
 of the device.
 """
 
+from collections.abc import Mapping, Sequence
 import json
 import math
 import os
 import queue
 import sys
 import threading
-from typing import Any, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,6 +41,7 @@ class MetricWriter:
     self._workdir = workdir
     self._active = jax.process_index() == 0
     self._sums: dict[str, list[float]] = {}
+    self._batches: list[dict[str, Any]] = []  # Of the last two steps.
     self._error: BaseException | None = None
     self._queue: queue.Queue = queue.Queue(maxsize=BEHIND)
     self._file = self._board = self._bar = None
@@ -59,13 +61,24 @@ class MetricWriter:
     self._thread = threading.Thread(target=self._work, daemon=True)
     self._thread.start()
 
-  def push(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def push(
+      self,
+      step: int,
+      metrics: Mapping[str, Any],
+      batches: Sequence[Mapping[str, Any]] = (),
+  ) -> None:
     """Takes the scalars of one step, on the device; waits if far ahead.
+
+    Args:
+      step: its number, from 1.
+      metrics: name -> [] array.
+      batches: for each program of the step its name and which examples it got,
+        for the file that is written when the run has to stop.
 
     Raises:
       FloatingPointError: an earlier step had a value that is not finite.
     """
-    self._put(('step', step, dict(metrics)))
+    self._put(('step', step, (dict(metrics), batches)))
 
   def log(self, step: int, values: Mapping[str, float]) -> None:
     """Writes the means of what was pushed since the last call, and `values`."""
@@ -124,9 +137,16 @@ class MetricWriter:
       finally:
         self._queue.task_done()
 
-  def _on_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+  def _on_step(self, step: int, pushed: tuple[Mapping, Sequence]) -> None:
+    metrics, batches = pushed
     values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-    stop_if_not_finite(values, step)
+    # Values are those before the update: what broke them may be the batch of
+    # this step, or the update of the one before.
+    kept = [b for b in self._batches if b['step'] == step - 1]
+    self._batches = kept + [dict(step=step, **b) for b in batches]
+    if not all(map(math.isfinite, values.values())):
+      path = dump_batches(self._workdir, step, values, self._batches)
+      stop_if_not_finite(values, step, max(1, step - 1), path)
     for key, value in values.items():
       self._sums.setdefault(key, []).append(value)
     if self._bar is not None:
@@ -160,15 +180,51 @@ class MetricWriter:
     os.replace(path + '.tmp', path)
 
 
+def dump_batches(
+    workdir: str,
+    step: int,
+    values: Mapping[str, float],
+    batches: Sequence[Mapping[str, Any]],
+) -> str:
+  """Writes down what the steps got that ended a run; returns the path.
+
+  One file per process, each with its own rows of the batches.
+
+  Args:
+    workdir: folder of the run.
+    step: whose values are not finite.
+    values: of that step.
+    batches: step, program and examples: numbers in the training split, in the
+      order of the rows.
+  """
+  name = f'not_finite_process{jax.process_index()}.json'
+  path = os.path.join(workdir, name)
+  listed = [dict(b, examples=np.asarray(b['examples']).tolist())
+            for b in batches]  # pyformat: disable
+  found = {
+      'step': step,
+      'values': {k: repr(v) for k, v in values.items()},  # JSON has no NaN.
+      'batches': listed,
+  }
+  with open(path + '.tmp', 'w') as f:
+    json.dump(found, f, indent=1)
+  os.replace(path + '.tmp', path)
+  return path
+
+
 def stop_if_not_finite(
-    metrics: Mapping[str, float], step: int, first_step: int | None = None
+    metrics: Mapping[str, float],
+    step: int,
+    first_step: int | None = None,
+    dump: str = '',
 ) -> None:
   """Raises unless all values are finite.
 
   Args:
     metrics: name -> host value.
     step: the (last) step they are of.
-    first_step: the first step they are of, where they cover several.
+    first_step: the first step that may have caused them.
+    dump: file with the examples of these steps, for the message.
 
   Raises:
     FloatingPointError: names the metrics and the steps.
@@ -178,9 +234,10 @@ def stop_if_not_finite(
     first = step if first_step is None else first_step
     steps = f'step {step}' if first == step else f'steps {first}..{step}'
     listed = ', '.join(f'{k}={v}' for k, v in sorted(bad.items()))
+    examples = f'; the examples of these steps are in {dump}' if dump else ''
     raise FloatingPointError(
         f'{steps}: {listed}; training stopped, the last checkpoint is from'
-        ' before (try a lower learning rate or a smaller clip_norm)'
+        f' before (try a lower learning rate or a smaller clip_norm){examples}'
     )
 
 

@@ -192,6 +192,30 @@ def ema_update(
                       params)
 
 
+def norms(
+    section: Mapping[str, Any], grads: Any, params: Any
+) -> dict[str, jax.Array]:
+  """Returns scalars to log of one role: what a broken run shows first.
+
+  Args:
+    section: the role's `optimizer` section of a config.
+    grads: before clipping.
+    params: after the step.
+
+  Returns:
+    gradient, parameters: global norms; clipped: 1 where the gradient was
+    scaled down, so that its mean over steps is the share of clipped steps.
+  """
+  gradient = optax.tree.norm(grads)
+  clip = parse(section).clip_norm
+  clipped = gradient > clip if clip else jnp.zeros((), bool)
+  return {
+      'gradient': gradient,
+      'parameters': optax.tree.norm(params),
+      'clipped': clipped.astype(jnp.float32),
+  }
+
+
 def descend(
     state: Any,
     grads: Any,

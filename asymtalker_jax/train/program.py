@@ -46,17 +46,34 @@ def jit_step(
 ) -> Any:
   """Returns the jitted step; its state is donated.
 
+  Arrays whose sharding is in the memory of the host are fetched for the step
+  and put back; those that the step does not change stay where they are.
+
   Args:
     step_fn: (state, batch, key, ...) -> (state, {name: [] array}), pure.
     shardings: of the state's leaves, kept by the step.
     mesh: on which the logs are replicated.
     stream: number of the step's kind: each draws noise of its own.
   """
+  step = keyed(step_fn, stream)
+
+  def fetched(state, *args):
+    here = jax.tree.map(_fetch, state, shardings)
+    new, logs = step(here, *args)
+    keep = lambda old, used, out: old if out is used else out
+    return jax.tree.map(keep, state, here, new), logs
+
   return jax.jit(
-      keyed(step_fn, stream),
+      fetched,
       donate_argnums=0,
       out_shardings=(shardings, sharding.replicated(mesh)),
   )
+
+
+def _fetch(x: jax.Array, where: jax.sharding.Sharding) -> jax.Array:
+  if where.memory_kind != sharding.HOST:
+    return x
+  return jax.device_put(x, where.with_memory_kind('device'))
 
 
 def keyed(step_fn: Callable[..., Any], stream: int) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """Everything that a training step changes, as plain dataclasses of arrays."""
 
+from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,11 @@ from asymtalker_jax.parallel import sharding
 from asymtalker_jax.types import Params
 
 Rule = Callable[[Any, jax.sharding.Mesh], Any]
+# What may wait in the memory of the host between steps -> fields of the states.
+HOST_MEMORY = {
+    'ema': ('ema',),
+    'optimizer': ('opt_state', 'student_opt', 'critic_opt'),
+}
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +50,14 @@ class TrainState:
         params=params,
         opt_state=tx.init(params),
         ema=copy(params) if ema else None,
+    )
+
+  def with_parameters(self, params: Params) -> 'TrainState':
+    """Returns the state with other parameters, laid out like its own."""
+    return dataclasses.replace(
+        self,
+        params=_like(params, self.params),
+        ema=None if self.ema is None else _like(params, self.ema),
     )
 
 
@@ -87,10 +101,69 @@ class StudentState:
         critic_opt=critic_tx.init(teacher),
     )
 
+  def with_parameters(
+      self, params: Params, critic: Params | None = None
+  ) -> 'StudentState':
+    """Returns the state with another student and, if given, critic."""
+    return dataclasses.replace(
+        self,
+        student=_like(params, self.student),
+        ema=None if self.ema is None else _like(params, self.ema),
+        critic=self.critic if critic is None else _like(critic, self.critic),
+    )
+
 
 def copy(tree: Any) -> Any:
   """Returns a tree with buffers of its own, so that it can be donated."""
   return jax.tree.map(jnp.copy, tree)
+
+
+def _like(tree: Any, like: Any) -> Any:
+  """Returns a tree with the types and shardings of another one, copied."""
+  return jax.tree.map(
+      lambda x, y: jax.device_put(jnp.copy(x).astype(y.dtype), y.sharding),
+      tree, like,
+  )
+
+
+def placement(host_memory: Sequence[str]) -> Rule:
+  """Returns the FSDP rule for a state of which a part waits on the host.
+
+  Args:
+    host_memory: names of HOST_MEMORY. A step fetches these arrays and puts
+      them back, see `program.jit_step`.
+
+  Raises:
+    ValueError: unknown names; when it is applied: devices without such memory.
+  """
+  unknown = sorted(set(host_memory) - set(HOST_MEMORY))
+  if unknown:
+    raise ValueError(
+        f'host_memory {unknown}: expected some of {list(HOST_MEMORY)}'
+    )
+  fields = {f for name in host_memory for f in HOST_MEMORY[name]}
+
+  def rule(state, mesh):
+    shardings = sharding.fsdp_sharding(state, mesh)
+    if not fields:
+      return shardings
+    moved = {
+        f.name: sharding.on_host(getattr(state, f.name), mesh)
+        for f in dataclasses.fields(state) if f.name in fields
+    }
+    return dataclasses.replace(shardings, **moved)
+
+  return rule
+
+
+def average_on_device(state: Any) -> Any:
+  """Returns the state with its EMA on the devices, for evaluations."""
+  def here(x):
+    if x.sharding.memory_kind != sharding.HOST:
+      return x
+    return jax.device_put(x, x.sharding.with_memory_kind('device'))
+
+  return dataclasses.replace(state, ema=jax.tree.map(here, state.ema))
 
 
 def create_sharded(

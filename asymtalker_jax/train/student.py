@@ -23,9 +23,11 @@ from asymtalker_jax.models import variants
 from asymtalker_jax.parallel import mesh as mesh_lib
 from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import distillation
+from asymtalker_jax.train import encode_dataset
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import program
 from asymtalker_jax.train import state as state_lib
+from asymtalker_jax.train import throughput
 
 
 def train(
@@ -45,6 +47,13 @@ def train(
   """
   source = bundle_lib.load(teacher, parts=('vae', 'teacher', 'audio'))
   networks = source.networks
+  known = networks.values['reference_encoding']
+  found = encode_dataset.reference_encoding_of(data)
+  if known != found:
+    raise ValueError(
+        f'{data}: encoded with reference_encoding {found!r}; the teacher'
+        f' {teacher} expects {known!r}'
+    )
   d = distillation.build(networks, config)
   mesh = mesh_lib.make_mesh(**config.mesh)
   start = sharding.put_parameters(source.params['teacher'], mesh)
@@ -55,6 +64,7 @@ def train(
   batches = loader.student_batches(
       data, networks.chunk, config.chunks, config.batch_size, config.seed,
       in_memory=config.in_memory,
+      rows=sharding.process_rows(config.batch_size, mesh),
   )
   held_out = next(
       loader.student_batches(
@@ -70,15 +80,21 @@ def train(
       init_args=(start,), frozen=frozen,
       pick=lambda step: 'generator' if step % period == 0 else 'critic',
       on_eval=Evaluation(d, frozen, held_out), mesh=mesh,
-  )
-  bundle_lib.save(
-      os.path.join(workdir, 'bundle'), variant=config.variant,
-      model=networks.values, params=dict(source.params, dit=result.state.ema),
-      sampler=dict(
-          timesteps=list(config.sampler.timesteps), shift=config.flow.shift
+      job=loop.Job(
+          part='dit', tokens=throughput.tokens_of(networks),
+          programs=functools.partial(programs, config, mesh),
       ),
-      origin=source.origin,
   )
+  average = sharding.to_host(result.state.ema)
+  if jax.process_index() == 0:
+    bundle_lib.save(
+        os.path.join(workdir, 'bundle'), variant=config.variant,
+        model=networks.values, params=dict(source.params, dit=average),
+        sampler=dict(
+            timesteps=list(config.sampler.timesteps), shift=config.flow.shift
+        ),
+        origin=source.origin,
+    )
   return result
 
 
@@ -106,7 +122,8 @@ def programs(
       'teacher': state_lib.abstract_sharded(freeze, mesh, args=(start,)),
   }
   state = state_lib.abstract_sharded(
-      functools.partial(distillation.init_state, d), mesh, args=(start,)
+      functools.partial(distillation.init_state, d), mesh,
+      state_lib.placement(config.host_memory), args=(start,)
   )
   shardings = jax.tree.map(lambda x: x.sharding, state)
   args = (
@@ -161,7 +178,7 @@ class Evaluation:
       chunks.append(latents)
     vae = self._frozen['vae']
     video = lambda parts: np.concatenate(
-        [np.asarray(self._decode(vae, x)[0])[::2] for x in parts]
+        [sharding.to_host(self._decode(vae, x))[0, ::2] for x in parts]
     )
     writer.video(step, 'rollout', video(chunks), columns=12)
     if not self._drawn:

@@ -18,11 +18,13 @@ from asymtalker_jax.flow import noise as noise_lib
 from asymtalker_jax.inputs import loader
 from asymtalker_jax.models import variants
 from asymtalker_jax.parallel import mesh as mesh_lib
+from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import encode_dataset
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import optimizer
 from asymtalker_jax.train import program
 from asymtalker_jax.train import state as state_lib
+from asymtalker_jax.train import throughput
 
 
 def draw_conditioning(
@@ -143,9 +145,8 @@ def train_step(
       gradient, (batch, keys), t.config.microbatches
   )
   new = optimizer.descend(state, grads, t.tx, t.config.ema)
-  return new, dict(
-      logs, lr=t.schedule(state.step), gradient=optax.tree.norm(grads)
-  )
+  norms = optimizer.norms(t.config.optimizer, grads, new.params)
+  return new, dict(logs, lr=t.schedule(state.step)) | norms
 
 
 def programs(
@@ -159,7 +160,8 @@ def programs(
   networks = variants.build(variants.values_of(config.variant))
   t = build(networks, config)
   state = state_lib.abstract_sharded(
-      functools.partial(init_state, t), mesh, args=(jax.random.key(0),)
+      functools.partial(init_state, t), mesh,
+      state_lib.placement(config.host_memory), args=(jax.random.key(0),)
   )
   plan, audio = networks.chunk, networks.audio.config
   latents = plan.latent_shape
@@ -203,9 +205,15 @@ def train(
   vae = bundle_lib.load(
       os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio')
   )
-  networks = variants.build(variants.values_of(config.variant))
+  values = variants.values_of(config.variant)
+  values['reference_encoding'] = encode_dataset.reference_encoding_of(data)
+  networks = variants.build(values)
   t = build(networks, config)
-  options = dict(in_memory=config.in_memory)
+  mesh = mesh_lib.make_mesh(**config.mesh)
+  options = dict(
+      in_memory=config.in_memory,
+      rows=sharding.process_rows(config.batch_size, mesh),
+  )
   batches = loader.teacher_batches(
       data, networks.chunk, config.batch_size, config.seed, **options
   )
@@ -219,16 +227,21 @@ def train(
   evaluation = Evaluation(networks, vae.params['vae'], held_out, config)
   result = loop.train(
       config, workdir, functools.partial(init_state, t),
-      functools.partial(train_step, t), batches,
-      init_args=(jax.random.key(config.seed),),
-      mesh=mesh_lib.make_mesh(**config.mesh),
+      {'teacher': functools.partial(train_step, t)}, batches,
+      init_args=(jax.random.key(config.seed),), mesh=mesh,
+      job=loop.Job(
+          part='teacher', tokens=throughput.tokens_of(networks),
+          programs=functools.partial(programs, config, mesh),
+      ),
       on_eval=lambda state, step, writer: evaluation(state.ema, step, writer),
   )
-  bundle_lib.save(
-      os.path.join(workdir, 'bundle'), variant=config.variant,
-      model=networks.values,
-      params=dict(vae.params, teacher=result.state.ema), origin=vae.origin,
-  )
+  average = sharding.to_host(result.state.ema)
+  if jax.process_index() == 0:
+    bundle_lib.save(
+        os.path.join(workdir, 'bundle'), variant=config.variant,
+        model=networks.values, params=dict(vae.params, teacher=average),
+        origin=vae.origin,
+    )
   return result
 
 
@@ -238,6 +251,7 @@ class Evaluation:
   def __init__(self, networks, vae_params, batch, config):
     self._decode = jax.jit(networks.decode_video)
     self._vae, self._batch, self._networks = vae_params, batch, networks
+    self._shift = config.flow.shift
     self._loss = jax.jit(
         lambda params, key: flow_loss(params, networks, batch, key, config)[1]
     )
@@ -252,7 +266,7 @@ class Evaluation:
     )
     velocity = samplers.guided(self._networks.bind_velocity(params), 3.0)
     noise = jax.random.normal(jax.random.key(0), one.latents.shape)
-    sigmas = path.shifted_sigmas(np.linspace(1000, 1, 20), 5.0)
+    sigmas = path.shifted_sigmas(np.linspace(1000, 1, 20), self._shift)
     return samplers.euler(velocity, conditioning, sigmas, noise)
 
   def __call__(self, params, step, writer) -> dict[str, float]:
@@ -270,4 +284,5 @@ class Evaluation:
     }
 
   def _draw_and_decode(self, params):
-    return np.asarray(self._decode(self._vae, self._sample(params)[:1])[0])
+    sample = self._decode(self._vae, self._sample(params)[:1])
+    return sharding.to_host(sample)[0]

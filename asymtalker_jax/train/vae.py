@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 
 from asymtalker_jax import bundle
 from asymtalker_jax import types
@@ -144,9 +143,8 @@ def train(
         state.params, networks.vae, batch['video'], key, config
     )
     new = optimizer.descend(state, grads, tx, config.ema)
-    return new, dict(
-        logs, lr=schedule(state.step), gradient=optax.tree.norm(grads)
-    )
+    norms = optimizer.norms(config.optimizer, grads, new.params)
+    return new, dict(logs, lr=schedule(state.step)) | norms
 
   # Whole chunks: a VAE that only knows short clips fails in later slots.
   windows = functools.partial(
@@ -159,6 +157,7 @@ def train(
       config, workdir, init, step, batches,
       init_args=(jax.random.key(config.seed),),
       on_eval=functools.partial(_evaluate, networks, held_out),
+      job=loop.Job(part='vae'),
   )
   chunks = itertools.islice(
       windows(clips, batch_size=1), config.statistics_batches

@@ -1,6 +1,8 @@
 """Checkpoints: whole, complete, of this config."""
 
 import os
+import resource
+import shutil
 import signal
 
 import jax
@@ -84,6 +86,65 @@ def test_another_config_is_refused_with_the_difference_in_one_line(tmp_path):
   assert '\n' not in message
 
 
+def test_arrays_of_another_network_are_listed_beside_the_config(tmp_path):
+  save(tmp_path, 3)
+  other = state_lib.TrainState.create({'kernel': jnp.zeros((4, 2))}, TX)
+  saver = checkpoint.Checkpointer(str(tmp_path), CONFIG | {'batch_size': 8})
+  with pytest.raises(ValueError) as error:
+    saver.restore_or_init(other, lambda: other)
+  saver.close()
+  message = str(error.value)
+  assert 'config: batch_size: 4 in the checkpoint, 8 now; arrays: ' in message
+  assert "params/kernel: 'float32[3, 2]' in the checkpoint" in message
+  assert "'float32[4, 2]' now" in message and '\n' not in message
+
+
+@pytest.mark.parametrize('lost', ['progress', 'state/manifest.ocdbt',
+                                  'state/_METADATA', 'state/d'])
+def test_missing_file_is_one_line_that_says_what_to_do(tmp_path, lost):
+  save(tmp_path, 3, 7)
+  path = tmp_path / '7' / lost
+  shutil.rmtree(path) if path.is_dir() else path.unlink()
+  with pytest.raises(ValueError) as error:
+    restore(tmp_path)
+  message = str(error.value)
+  assert f'{tmp_path}/7 cannot be read' in message and '\n' not in message
+  assert 'delete the folder to go on from step 3' in message
+  shutil.rmtree(tmp_path / '7')
+  assert restore(tmp_path).iterator['next_index'] == 3
+
+
+def test_full_disk_keeps_the_last_good_checkpoint(tmp_path):
+  save(tmp_path, 3, keep=1)
+  saver = checkpoint.Checkpointer(str(tmp_path), CONFIG, keep=1)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+  try:
+    with pytest.raises(OSError) as error:
+      saver.save(7, checkpoint.Checkpoint(state=make(7.0), iterator={}))
+      saver.wait()
+    saver.close()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  message = str(error.value)
+  assert 'could not be written' in message and '\n' not in message
+  assert message.endswith('the newest complete one is of step 3')
+  assert [p.name for p in tmp_path.iterdir()] == ['3']
+  assert restore(tmp_path).iterator['next_index'] == 3
+
+
+@pytest.mark.parametrize(
+    'best, kept', [('min', ['3', '5']), ('max', ['2', '5'])]
+)
+def test_best_is_kept_beside_the_newest(tmp_path, best, kept):
+  saver = checkpoint.Checkpointer(str(tmp_path), CONFIG, keep=1, best=best)
+  for step, value in ((1, 0.5), (2, 0.9), (3, 0.1), (4, None), (5, 0.3)):
+    state = checkpoint.Checkpoint(state=make(float(step)), iterator={})
+    saver.save(step, state, value)
+  saver.close()
+  assert sorted(p.name for p in tmp_path.iterdir()) == kept
+
+
 def test_length_of_the_run_may_change(tmp_path):
   save(tmp_path, 3)
   assert restore(tmp_path, CONFIG | {'steps': 20}).seconds == 1.5
@@ -117,5 +178,7 @@ def test_sigterm_is_noticed_and_given_back(tmp_path):
 def test_bad_options_are_refused(tmp_path):
   with pytest.raises(ValueError, match='save_every_minutes=0'):
     checkpoint.Checkpointer(str(tmp_path), {}, save_every_minutes=0)
+  with pytest.raises(ValueError, match="'top': expected one of .*'max'"):
+    checkpoint.Checkpointer(str(tmp_path), {}, best='top')
   with pytest.raises(ValueError, match='plain JSON'):
     checkpoint.Checkpointer(str(tmp_path), {'x': object()})

@@ -17,6 +17,7 @@ import optax
 import pytest
 
 from asymtalker_jax.inputs import loader
+from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import metrics as metrics_lib
 from asymtalker_jax.train import optimizer
@@ -26,6 +27,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = dict(
     seed=0, steps=6, max_minutes=0.0, batch_size=4, log_every=2,
     save_every_minutes=10.0, eval_every=0,
+    checkpoint=dict(keep=2, best_metric='', best_mode='min'), init_from='',
+    host_memory=(), profile_steps=(),
 )
 TX, _ = optimizer.build(dict(lr=1e-2, clip_norm=1.0))
 
@@ -125,10 +128,72 @@ def test_value_that_is_not_finite_stops_and_is_not_saved(tmp_path):
     return state, scalars
 
   run(tmp_path, bad, steps=3)
-  with pytest.raises(FloatingPointError, match='step 5: loss=nan'):
+  with pytest.raises(FloatingPointError, match='steps 4..5: loss=nan'):
     run(tmp_path, bad)
   folder = tmp_path / 'checkpoints'
   assert [p.name for p in folder.iterdir()] == ['3']
+  dump = json.loads((tmp_path / 'not_finite_process0.json').read_text())
+  assert [b['step'] for b in dump['batches']] == [4, 5]
+  assert all(len(b['examples']) == 4 for b in dump['batches'])
+
+
+def best(metric='eval/x', mode='max'):
+  return dict(keep=1, best_metric=metric, best_mode=mode)
+
+
+def test_best_checkpoint_stays_beside_the_newest(tmp_path):
+  scores = {2: 0.5, 4: 0.9, 6: 0.1}
+  run(
+      tmp_path, eval_every=2, checkpoint=best(),
+      on_eval=lambda state, number, writer: {'eval/x': scores[number]},
+  )
+  names = sorted(p.name for p in (tmp_path / 'checkpoints').iterdir())
+  assert names == ['4', '6']
+
+
+def test_metric_that_no_evaluation_gives_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="'lost': expected one of.*'eval/x'"):
+    run(
+        tmp_path, eval_every=2, checkpoint=best('lost'),
+        on_eval=lambda state, number, writer: {'eval/x': 1.0},
+    )
+
+
+def test_a_new_run_takes_over_the_average_of_another(tmp_path):
+  first = run(tmp_path / 'first')
+  still = lambda s, b, k: (
+      state_lib.TrainState(
+          step=s.step + 1, params=s.params, opt_state=s.opt_state, ema=s.ema
+      ), {'loss': 0.0 * b['x'].sum()},
+  )
+  changes = dict(init_from=str(tmp_path / 'first'))
+  second = run(tmp_path / 'second', still, steps=2, **changes)
+  assert_equal(second.state.params, first.state.ema)
+  assert_equal(second.state.ema, first.state.ema)
+  # Its own checkpoint comes first, even when the other run is gone.
+  assert run(tmp_path / 'second', init_from=str(tmp_path / 'gone')).step == 6
+  with pytest.raises(FileNotFoundError, match='gone: expected a bundle or'):
+    run(tmp_path / 'third', init_from=str(tmp_path / 'gone'))
+
+
+@pytest.mark.parametrize('what', [('ema',), ('optimizer',)])
+def test_state_may_wait_on_the_host(tmp_path, monkeypatch, what):
+  monkeypatch.setattr(sharding, 'MIN_SIZE', 64)
+  plain = run(tmp_path / 'plain')
+  run(tmp_path / 'host', host_memory=what, steps=3)
+  found = run(tmp_path / 'host', host_memory=what).state
+  assert_equal(found, plain.state)
+  kinds = {
+      name: {x.sharding.memory_kind for x in jax.tree.leaves(tree)}
+      for name, tree in (('params', found.params), ('opt', found.opt_state))
+  }
+  assert kinds['params'] == {'device'}
+  assert (sharding.HOST in kinds['opt']) == (what == ('optimizer',))
+
+
+def test_trace_of_some_steps_is_written(tmp_path):
+  run(tmp_path, profile_steps=(3, 4))
+  assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
 
 def test_saves_are_due_by_the_clock(tmp_path):
@@ -188,6 +253,14 @@ def test_evaluation_at_the_end_happens_once(tmp_path):
 def test_bad_configs_are_refused(tmp_path):
   with pytest.raises(ValueError, match="lacks .*'steps'"):
     loop.train({}, str(tmp_path), init, step, None)
+  for changes, words in (
+      (dict(profile_steps=(3, 2)), r'profile_steps=\[3, 2\]: expected'),
+      (dict(host_memory=('student',)), "'student'.*'ema', 'optimizer'"),
+      (dict(checkpoint=best(mode='top')), "best_mode='top': expected 'min'"),
+      (dict(checkpoint=dict(keep=1)), "has .'keep'.: expected .*best_mode"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      run(tmp_path / 'bad', **changes)
   run(tmp_path)
   with pytest.raises(ValueError, match='batch_size: 4 in the checkpoint, 8'):
     run(tmp_path, batch_size=8)

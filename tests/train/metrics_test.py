@@ -1,5 +1,7 @@
 """Lines, samples and stops of the metric writer."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -51,9 +53,27 @@ def test_value_that_is_not_finite_is_raised_with_its_step(tmp_path):
   writer = metrics.MetricWriter(str(tmp_path))
   writer.push(1, {'loss': jnp.array(1.0)})
   writer.push(2, {'loss': jnp.array(jnp.inf), 'other': jnp.array(0.0)})
-  with pytest.raises(FloatingPointError, match='step 2: loss=inf;'):
+  with pytest.raises(FloatingPointError, match='steps 1..2: loss=inf;'):
     writer.flush()
   writer.close()
+
+
+def test_examples_of_the_steps_that_end_a_run_are_written_down(tmp_path):
+  writer = metrics.MetricWriter(str(tmp_path))
+  for step, loss in enumerate((1.0, 2.0, np.nan), 1):
+    batches = [
+        dict(program=p, examples=np.array([step, 10 * step])) for p in 'ab'
+    ]
+    writer.push(step, {'loss': jnp.array(loss)}, batches)
+  with pytest.raises(FloatingPointError, match='steps 2..3.*not_finite_proc'):
+    writer.flush()
+  writer.close()
+  found = json.loads((tmp_path / 'not_finite_process0.json').read_text())
+  assert found['step'] == 3 and found['values'] == {'loss': 'nan'}
+  assert found['batches'] == [
+      dict(step=step, program=p, examples=[step, 10 * step])
+      for step in (2, 3) for p in 'ab'
+  ]
 
 
 def test_range_of_steps_is_named():

@@ -56,6 +56,16 @@ def test_gradients_are_clipped_to_the_norm():
   )
 
 
+def test_norms_say_whether_the_gradient_was_clipped():
+  params = {'kernel': jnp.array([6.0, 8.0])}
+  for size, clip, clipped in ((30, 1, 1), (0.3, 1, 0), (30, 0, 0)):
+    grads = {'kernel': jnp.array([size, 0.0])}
+    found = optimizer.norms(SECTION | dict(clip_norm=clip), grads, params)
+    np.testing.assert_allclose(found['gradient'], size, rtol=1e-6)
+    np.testing.assert_allclose(found['parameters'], 10.0, rtol=1e-6)
+    assert found['clipped'] == clipped
+
+
 def test_muon_orthogonalises_every_layer_of_a_stack():
   tx, _ = optimizer.build(dict(name='muon', lr=1.0))
   key = jax.random.key(0)

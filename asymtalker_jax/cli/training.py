@@ -1,0 +1,68 @@
+"""What the training verbs share: their flags and how they end."""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+FLAGS = flags.FLAGS
+STOPPED = 143  # Exit code where SIGTERM ended a run before its time.
+_WORKDIR = 'folder of this run; continued if there'
+
+
+def define_flags(
+    job: str,
+    data: str,
+    more: Sequence[tuple[str, str]] = (),
+    values: flags.FlagValues = FLAGS,
+) -> None:
+  """Defines the flags of a training verb.
+
+  Args:
+    job: name of its file in configs/.
+    data: what --data is.
+    more: (name, what it is) of its other required flags.
+    values: where to define them.
+  """
+  config_flags.DEFINE_config_file(
+      'config', None, f'values, for example configs/{job}.py:tiny',
+      flag_values=values)
+  required = [('data', data), *more, ('workdir', _WORKDIR)]
+  for name, what in required:
+    flags.DEFINE_string(name, None, what, flag_values=values)
+  flags.DEFINE_string(
+      'init_from', None, 'bundle, or folder of another run, whose parameters a'
+      ' new run takes over; a run that has a checkpoint goes on from that',
+      flag_values=values)
+  flags.DEFINE_list(
+      'profile_steps', None, 'FIRST,LAST step to trace into WORKDIR/profile',
+      flag_values=values)
+  names = ['config', *(name for name, _ in required)]
+  flags.mark_flags_as_required(names, values)
+
+
+def config():
+  """The config with what the other flags say.
+
+  Raises:
+    ValueError: --profile_steps are not numbers.
+  """
+  values = FLAGS.config
+  if FLAGS.init_from is not None:
+    values.init_from = FLAGS.init_from
+  if FLAGS.profile_steps:
+    try:
+      values.profile_steps = tuple(map(int, FLAGS.profile_steps))
+    except ValueError as error:
+      raise ValueError(
+          f'--profile_steps={",".join(FLAGS.profile_steps)}: expected two'
+          ' numbers, FIRST,LAST'
+      ) from error
+  return values
+
+
+def end(name: str, result) -> int:
+  """Says where a `loop.Result` is; returns the exit code."""
+  print(f'{name}: step {result.step} ({result.stopped}), bundle in '
+        f'{FLAGS.workdir}/bundle')
+  return STOPPED if result.stopped == 'sigterm' else 0
