@@ -2,9 +2,9 @@
 
 XLA's cost analysis counts the body of a loop once, however often it runs: the
 blocks of a transformer, the steps of a sampler. Here every body is compiled by
-itself and added for each of its further turns:
+itself, and what XLA left out is added, also of loops in loops:
 
-  cost(f) = xla(f) + sum over loops of (n - 1) cost(body)                  (1)
+  cost(f) = xla(f) + sum over outermost loops of n cost(body) - xla(body)  (1)
 
 `matrix_flops` counts without XLA: matrix products and convolutions only, two
 per multiply and add. A share of a device's peak is one of these.
@@ -50,6 +50,13 @@ def xla_cost(
   Raises:
     ValueError: a loop whose number of turns is not known.
   """
+  return _once_and_in_full(closed, compiled)[1]
+
+
+def _once_and_in_full(
+    closed: core.ClosedJaxpr, compiled: jax.stages.Compiled | None = None
+) -> tuple[dict[str, float], dict[str, float]]:
+  """xla(f) and cost(f) of (1)."""
   if compiled is None:
     shapes = [
         jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype)
@@ -58,12 +65,14 @@ def xla_cost(
     function = jax.jit(core.jaxpr_as_fun(closed))
     compiled = function.lower(*shapes).compile()
   analysis = compiled.cost_analysis() or {}
-  total = {k: float(analysis.get(name, 0.0)) for k, name in _COSTS.items()}
+  once = {k: float(analysis.get(name, 0.0)) for k, name in _COSTS.items()}
+  total = dict(once)
   for body, turns in _loops(closed.jaxpr):
     if turns > 1:
-      extra = xla_cost(body)
-      total = {k: v + (turns - 1) * extra[k] for k, v in total.items()}
-  return total
+      body_once, body_in_full = _once_and_in_full(body)
+      for k in total:
+        total[k] += turns * body_in_full[k] - body_once[k]
+  return once, total
 
 
 def dit_flops(

@@ -112,7 +112,8 @@ def test_several_identities_have_a_video_each(inputs, tmp_path):
       video.read_frames(tmp_path / f'x_{name}.mp4') for name in ('face', 'grey')
   )
   assert faces.shape == greys.shape == (44, 32, 32, 3)
-  assert np.abs(faces.astype(int) - greys).mean() > 2
+  # Of one portrait the files would be equal to the byte.
+  assert (faces != greys).mean() > 0.3
   for name in ('face', 'grey'):
     heard = audio.read_recording(tmp_path / f'x_{name}.mp4')
     assert heard.seconds == pytest.approx(SECONDS, abs=0.001)
