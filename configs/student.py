@@ -63,8 +63,8 @@ def _tiny() -> ml_collections.ConfigDict:
       weight_decay=0.01,
       clip_norm=10.0,
   )
-  config.optimizer = ml_collections.ConfigDict(dict(shared, lr=5e-5))
-  config.critic_optimizer = ml_collections.ConfigDict(dict(shared, lr=5e-5))
+  config.optimizer = ml_collections.ConfigDict(dict(shared, lr=1e-4))
+  config.critic_optimizer = ml_collections.ConfigDict(dict(shared, lr=1e-4))
   config.log_every = 10
   config.save_every_minutes = 5.0
   config.eval_every = 200

@@ -12,4 +12,4 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 # Two processes share the machine; more threads each would only compete.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 [ $# -gt 0 ] || set -- tests
-exec .venv/bin/python -m pytest -n 2 -q --durations=10 "$@"
+exec .venv/bin/python -m pytest -n 2 --dist=loadgroup -q --durations=10 "$@"
