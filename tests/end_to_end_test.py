@@ -80,6 +80,8 @@ def test_every_stage_leaves_metrics_samples_and_a_bundle(trained):
     assert all(np.isfinite(v) for line in values for v in line.values())
     assert list((trained / stage / 'samples').glob('*.png'))
     assert (trained / stage / 'bundle' / 'config.json').exists()
+    assert (trained / stage / 'curves.png').exists()
+  assert (trained / 'student' / 'drift.png').exists()
 
 
 def test_student_starts_from_the_teacher_and_moves(trained):

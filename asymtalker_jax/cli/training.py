@@ -62,7 +62,12 @@ def config():
 
 
 def end(name: str, result) -> int:
-  """Says where a `loop.Result` is; returns the exit code."""
-  print(f'{name}: step {result.step} ({result.stopped}), bundle in '
-        f'{FLAGS.workdir}/bundle')
+  """Draws the run, says where a `loop.Result` is; returns the exit code."""
+  import jax  # pylint: disable=import-outside-toplevel
+  from asymtalker_jax.train import plots  # pylint: disable=import-outside-toplevel
+
+  if not jax.process_index():
+    plots.plot_run(FLAGS.workdir)
+    print(f'{name}: step {result.step} ({result.stopped}), bundle in '
+          f'{FLAGS.workdir}/bundle')
   return STOPPED if result.stopped == 'sigterm' else 0

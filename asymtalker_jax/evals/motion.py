@@ -39,10 +39,3 @@ def amplitude(generated: Sequence[float], truth: Sequence[float]) -> float:
         'ground truth without any motion: motion amplitude needs some'
     )
   return float(np.sqrt(np.sum(generated) / reference))
-
-
-def blinks(blink: np.ndarray, fps: int = 25, threshold: float = 0.5) -> float:
-  """Blinks per minute of a blink track [N] in [0, 1]: upward crossings."""
-  closed = np.asarray(blink) > threshold
-  count = np.count_nonzero(closed[1:] & ~closed[:-1])
-  return 60.0 * fps * count / max(len(closed), 1)

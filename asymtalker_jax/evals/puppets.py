@@ -27,14 +27,12 @@ class _Row:
     sync: lip-sync against the mouth track.
     identity: [N] similarity to the identity reference.
     pose_variance: of the read yaw and pitch.
-    blinks: per minute.
     features: [n, D], thinned.
   """
 
   sync: lip_sync.LipSync
   identity: np.ndarray
   pose_variance: float
-  blinks: float
   features: np.ndarray
 
 
@@ -78,7 +76,6 @@ class Puppets:
         sync=lip_sync.measure(seen.tracks['mouth'], clip.tracks['mouth']),
         identity=identity.similarity(seen.embedding, reference),
         pose_variance=motion.pose_variance(seen.tracks),
-        blinks=motion.blinks(seen.tracks['blink']),
         features=seen.features[::every],
     )
     self._rows[name] = row
@@ -106,7 +103,6 @@ class Puppets:
             [identity.relative(s.identity, t.identity) for s, t in pairs]
         )),
         'motion_amplitude': motion.amplitude(*variances),
-        'blinks_per_min': float(np.mean([row.blinks for row in rows])),
         'frechet': frechet.distance(self._moments, truth._moments),
         'kid': frechet.kid(self._thinned(), truth._thinned()),
     }

@@ -33,7 +33,6 @@ ROWS = {
     'identity_relative': ('the same, relative to ground truth', '', '>= 0.9'),
     'motion_amplitude': ('head motion / ground truth', '', '0.7 .. 1.3'),
     'frame_energy': ('frame difference / ground truth', '', ''),
-    'blinks_per_min': ('blinks', '1/min', ''),
     'psnr_still': ('PSNR where nothing moves', 'dB', '>= 27'),
     'still_share': ('share of pixels that do not move', '', ''),
     'psnr': ('PSNR, whole frame', 'dB', ''),

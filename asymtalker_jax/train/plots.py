@@ -11,6 +11,18 @@ import numpy as np
 from asymtalker_jax.train import metrics
 
 
+DRIFT = 'eval/latent_error_chunk'  # Metric of a student, then the chunk.
+
+
+def plot_run(workdir: str) -> None:
+  """Draws what there is of a run: its curves and, of a student, its drift."""
+  keys = {k for line in metrics.read(workdir) for k in line}
+  if any(not k.startswith('time/') for k in keys - {'step'}):
+    plot_curves(workdir)
+  if f'{DRIFT}0' in keys:
+    plot_rollout_drift(workdir)
+
+
 def plot_curves(
     workdir: str, keys: Sequence[str] | None = None, name: str = 'curves.png'
 ) -> str:
@@ -51,7 +63,7 @@ def plot_curves(
 
 def plot_rollout_drift(
     workdir: str,
-    prefix: str = 'eval/latent_error_chunk',
+    prefix: str = DRIFT,
     name: str = 'drift.png',
 ) -> str:
   """Draws metrics `prefix + chunk number` over chunks, one line per step.

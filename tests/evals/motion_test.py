@@ -24,12 +24,6 @@ def test_frame_energy_of_a_flicker():
   assert motion.frame_energy(frames[:1]) == 0.0
 
 
-def test_blinks_are_counted_per_minute():
-  track = np.zeros(250)
-  track[[40, 41, 42, 120, 121]] = 1.0
-  assert motion.blinks(track) == 12.0
-
-
 def test_identity_is_the_cosine():
   embedding = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [1.0, 1.0]])
   got = identity.similarity(embedding, np.array([3.0, 0.0]))
