@@ -16,6 +16,8 @@ DRIFT = 'eval/latent_error_chunk'  # Metric of a student, then the chunk.
 
 def plot_run(workdir: str) -> None:
   """Draws what there is of a run: its curves and, of a student, its drift."""
+  if not os.path.exists(os.path.join(workdir, metrics.FILE)):
+    return
   keys = {k for line in metrics.read(workdir) for k in line}
   if any(not k.startswith('time/') for k in keys - {'step'}):
     plot_curves(workdir)
