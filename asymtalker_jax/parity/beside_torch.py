@@ -268,6 +268,7 @@ def _audio(networks: variants.Networks, part: str) -> Pair:
   rng = np.random.default_rng(1)
   samples = SECONDS * wav2vec2.SAMPLE_RATE_HZ
   sound = rng.standard_normal((1, samples), np.float32)
+  torch = _torch()
   given = torch.from_numpy(sound)
 
   def theirs():
