@@ -52,6 +52,8 @@ EXTRAS = {
         'torch>=2.6',
         'torch-fidelity>=0.3',
     ],
+    # Encoding in parts on a cluster.
+    'beam': ['apache-beam>=2.77,<3'],
     # TFDS needs importlib_resources to prepare a dataset.
     'puppets': ['espeakng-loader>=0.2.4', 'importlib_resources>=6.0'],
 }

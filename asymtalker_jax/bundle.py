@@ -42,6 +42,8 @@ SAMPLER = {
     'shift': 5.0,
     # Type that timesteps and noise levels are rounded to, see flow/samplers.
     'timestep_rounding': 'float32',
+    # Strength of the Lab transfer to the portrait, see generate/color.
+    'color_correction': 0.0,
 }
 _CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
 _UNUSED = 'unused'
@@ -327,8 +329,8 @@ def _read_config(folder: str) -> dict[str, Any]:
   for key in ('model', 'sampler', 'sha256', 'origin'):
     if not isinstance(config.get(key, {}), dict):
       raise ValueError(f'{path}: {key} is not an object')
-  # Bundles from before there was rounding were made without.
-  defaults = {'timestep_rounding': SAMPLER['timestep_rounding']}
+  # Bundles from before there were these were made without.
+  defaults = {k: SAMPLER[k] for k in ('timestep_rounding', 'color_correction')}
   config['sampler'] = _sampler(path, defaults | config['sampler'])
   return config
 
@@ -342,6 +344,11 @@ def _sampler(where: str, values: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(
         f'{where}: timestep_rounding {values["timestep_rounding"]!r}; expected '
         f'one of {ROUNDINGS}'
+    )
+  strength = values['color_correction']
+  if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+    raise ValueError(
+        f'{where}: color_correction {strength!r}; expected 0 to 1'
     )
   return values
 

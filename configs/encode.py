@@ -17,7 +17,7 @@ def get_config(size: str = 'tiny') -> ml_collections.ConfigDict:
   # Clips per split from the first on; 0 takes all.
   config.clips = ml_collections.ConfigDict(dict(train=900, test=32))
   config.windows = 4
-  config.references = 1
+  config.references = 2
   config.reference_encoding = 'temporal'
   config.examples_per_shard = 64
   if size == 'micro':

@@ -48,9 +48,9 @@ def _tiny() -> ml_collections.ConfigDict:
   config.sampler = ml_collections.ConfigDict(
       dict(timesteps=(1000.0, 750.0, 500.0, 250.0))
   )
-  config.flow = ml_collections.ConfigDict(dict(shift=3.0))
+  config.flow = ml_collections.ConfigDict(dict(shift=5.0))
   config.distillation = ml_collections.ConfigDict(
-      dict(critic_updates=2, guidance=1.0, regression_weight=0.25)
+      dict(critic_updates=2, guidance=1.0, regression_weight=0.1)
   )
   config.ema = ml_collections.ConfigDict(dict(decay=0.98, start_step=50))
   shared = dict(
@@ -107,7 +107,6 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   config.mesh.update(data=-1, fsdp=32, seq=seq)
   config.remat = 'full'
   config.frozen_dtype = 'bfloat16'
-  config.flow.shift = 5.0
   config.distillation.regression_weight = 0.25
   config.ema.update(decay=0.99, start_step=200)
   config.optimizer.lr = 2e-6

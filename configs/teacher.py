@@ -39,9 +39,10 @@ def _tiny() -> ml_collections.ConfigDict:
   config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, seq=1))
   config.remat = 'dots'
 
-  # The shift grows with the tokens: 5 is for 9,216 of them, tiny has 576.
+  # Where a head turns is decided at noise levels above 0.95: 21 % of the draws
+  # with a shift of 5, 14 % with 3.
   config.flow = ml_collections.ConfigDict(
-      dict(shift=3.0, weighting='uniform', motion_weight=1.0)
+      dict(shift=5.0, weighting='uniform', motion_weight=1.0)
   )
   config.conditioning = ml_collections.ConfigDict(
       dict(cold_start=0.1, drop_audio=0.1)
@@ -95,7 +96,7 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   # Parameters, gradient, average and AdamW are 29 GB, a 32nd of that a chip.
   config.mesh.update(data=-1, fsdp=32, seq=1)
   config.remat = 'full'
-  config.flow.update(shift=5.0, weighting='bell', motion_weight=0.0)
+  config.flow.update(weighting='bell', motion_weight=0.0)
   config.ema.update(decay=0.999, start_step=1000)
   config.optimizer.update(
       name='adamw', lr=2e-4, warmup_steps=500, b2=0.999

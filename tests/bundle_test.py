@@ -186,15 +186,19 @@ def test_save_refuses_parameters_of_another_size(params, tmp_path):
   assert not (tmp_path / 'b' / 'config.json').exists()
 
 
-def test_old_bundles_without_rounding_read_as_float32(broken):
+def test_old_bundles_read_without_rounding_and_color_correction(broken):
   path = broken / 'config.json'
   config = json.loads(path.read_text())
   assert config['sampler'].pop('timestep_rounding') == 'float32'
+  assert config['sampler'].pop('color_correction') == 0.0
   path.write_text(json.dumps(config))
   assert bundle.load(broken).config['sampler'] == bundle.SAMPLER
   config['sampler']['timestep_rounding'] = 'float8'
   path.write_text(json.dumps(config))
   fails(broken, "'float8'", 'bfloat16')
+  config['sampler'] |= dict(timestep_rounding='float32', color_correction=2)
+  path.write_text(json.dumps(config))
+  fails(broken, 'color_correction 2; expected 0 to 1')
 
 
 def test_save_refuses_values_that_are_not_finite(params, tmp_path):

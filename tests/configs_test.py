@@ -52,6 +52,11 @@ def test_sizes_of_a_job_have_the_same_keys():
     assert all(k == keys[0] for k in keys), name
 
 
+@pytest.mark.parametrize('size', module('encode').SIZES)
+def test_clips_are_encoded_with_the_windows_of_a_rollout(size):
+  assert config('encode', size).windows >= config('student', size).chunks
+
+
 @pytest.mark.parametrize('size', ('pro', 'lite'))
 def test_full_sizes_have_the_published_number_of_parameters(size):
   values = config('student', size)

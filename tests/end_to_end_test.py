@@ -20,6 +20,7 @@ from asymtalker_jax.cli import main as cli
 pytestmark = pytest.mark.xdist_group('end_to_end')
 pytest.importorskip('espeakng_loader')
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+SHIFT = {'flow.shift': 4.0}
 
 
 def run(*words):
@@ -62,10 +63,10 @@ def trained(tmp_path_factory):
       f'--vae={root}/vae/bundle', f'--out={root}/latents',
   )
   train('train-teacher', 'teacher.py', root / 'teacher',
-        f'--data={root}/latents')
+        f'--data={root}/latents', **SHIFT)
   train(
       'train-student', 'student.py', root / 'student', f'--data={root}/latents',
-      f'--teacher={root}/teacher/bundle', chunks=2, steps=4,
+      f'--teacher={root}/teacher/bundle', chunks=2, steps=4, **SHIFT,
   )
   run('export', f'--bundle={root}/student/bundle', f'--out={root}/exported')
   return root
@@ -82,6 +83,12 @@ def test_every_stage_leaves_metrics_samples_and_a_bundle(trained):
     assert (trained / stage / 'bundle' / 'config.json').exists()
     assert (trained / stage / 'curves.png').exists()
   assert (trained / 'student' / 'drift.png').exists()
+
+
+def test_bundles_sample_with_the_shift_of_their_training(trained):
+  for stage in ('teacher', 'student'):
+    found = bundle.open_bundle(trained / stage / 'bundle')
+    assert found.config['sampler']['shift'] == 4.0 != bundle.SAMPLER['shift']
 
 
 def test_student_starts_from_the_teacher_and_moves(trained):
@@ -115,7 +122,7 @@ def test_training_continues_where_it_stopped(trained, tmp_path):
   work = trained / 'student'
   train(
       'train-student', 'student.py', work, f'--data={trained}/latents',
-      f'--teacher={trained}/teacher/bundle', chunks=2, steps=5,
+      f'--teacher={trained}/teacher/bundle', chunks=2, steps=5, **SHIFT,
   )
   lines = (work / 'metrics.jsonl').read_text().splitlines()
   steps = [json.loads(line)['step'] for line in lines]

@@ -80,6 +80,16 @@ def test_nothing_imports_the_command_line():
     assert not any(n.startswith('asymtalker_jax.cli') for n in imports(path))
 
 
+def test_dataset_builders_need_no_network():
+  rooms = {'types', 'files', 'inputs', 'generate', 'evals'}
+  for path in (PACKAGE.parent / 'data').rglob('*.py'):
+    for name in imports(path):
+      parts = name.split('.')
+      assert parts[0] not in {'flax', 'jax', 'tensorflow'}, f'{path}: {name}'
+      assert parts[0] != 'asymtalker_jax' or parts[1] in rooms, (
+          f'{path}: {name}')
+
+
 def test_configs_hold_values_only():
   for path in (PACKAGE.parent / 'configs').rglob('*.py'):
     for name in imports(path):

@@ -47,14 +47,17 @@ def main(argv: Sequence[str]) -> None:
   from asymtalker_jax.evals import bench
 
   bundle = bundle_lib.load(FLAGS.bundle)
-  found = bench.measure(bundle, FLAGS.parts, FLAGS.size)
-  print(_table(found))
-  if FLAGS.against:
+  beside = None
+  if FLAGS.against:  # First: it may find that it cannot be done here.
     from asymtalker_jax.parity import beside_torch
 
     networks = bench.at_size(bundle.networks, FLAGS.size)
-    found['torch'] = beside_torch.compare(networks, FLAGS.parts)
-    print(_ratios(found['torch']))
+    beside = beside_torch.compare(networks, FLAGS.parts)
+  found = bench.measure(bundle, FLAGS.parts, FLAGS.size)
+  print(_table(found))
+  if beside:
+    found['torch'] = beside
+    print(_ratios(beside))
   if FLAGS.json:
     files.write(FLAGS.json, json.dumps(found, indent=1).encode() + b'\n')
 

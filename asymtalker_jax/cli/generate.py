@@ -48,8 +48,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
       lower_bound=1, upper_bound=1000, flag_values=values,
   )
   flags.DEFINE_float(
-      'color_correction', 0.0, 'strength of the colour transfer to the'
-      ' portrait, 0 to 1', lower_bound=0.0, upper_bound=1.0,
+      'color_correction', None, 'strength of the colour transfer to the'
+      " portrait, 0 to 1; by default the bundle's own", lower_bound=0.0, upper_bound=1.0,
       flag_values=values,
   )
 

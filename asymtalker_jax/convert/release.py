@@ -154,9 +154,10 @@ def _check_folder(kind: str, source: str) -> None:
 def _read(kind: str, source: str, speech_folder: str) -> Release:
   speech = _speech(speech_folder)
   variant = 'lite' if kind == 'flashhead-lite' else 'pro'
-  model, rounding = variants.values_of(variant), 'bfloat16'
+  model = variants.values_of(variant)
+  sampler = dict(timestep_rounding='bfloat16', color_correction=1.0)
   if kind == 'wan2.1-t2v-1.3b':
-    rounding = 'float32'
+    sampler = {}
     vae, network, stride = _wan_parts(source, speech, model['dit'])
   else:
     name = 'Model_Lite' if variant == 'lite' else 'Model_Pro'
@@ -175,7 +176,7 @@ def _read(kind: str, source: str, speech_folder: str) -> Release:
   variants.build(model)  # The parts have to fit each other.
   return Release(
       kind=kind, variant=variant, model=model,
-      sampler=bundle.SAMPLER | {'timestep_rounding': rounding},
+      sampler=bundle.SAMPLER | sampler,
       parts={'vae': vae, 'dit': network, 'audio': speech},
   )  # pyformat: disable
 

@@ -135,8 +135,10 @@ class VideoWriter:
   def _video_stream(self):
     stream = self._container.add_stream(
         'libx264', rate=self._fps,
-        options={'crf': str(self._crf), 'preset': 'veryfast'},
-    )
+        # Equal frames give equal bytes, see `data/codec.py`.
+        options={'crf': str(self._crf), 'preset': 'veryfast',
+                 'x264-params': 'cpu-independent=1'},
+    )  # pyformat: disable
     stream.height, stream.width = self._size
     stream.pix_fmt = 'yuv420p'
     context = stream.codec_context

@@ -58,19 +58,26 @@ def load_portrait(
         ' frontal portrait',
         path,
     )
-  top, left, crop_height, crop_width = crop_box(
-      rgb.shape[:2], face, width / height
-  )
+  box = crop_box(rgb.shape[:2], face, width / height)
+  _, _, crop_height, crop_width = box
   if crop_height < height or crop_width < width:
     logging.warning(
         '%s: %dx%d pixels around the face are enlarged to %dx%d; the video will'
         ' be soft',
         path, crop_width, crop_height, width, height,
     )
+  return cut_out(rgb, box, height, width).astype(np.float32) / 127.5 - 1.0
+
+
+def cut_out(
+    rgb: np.ndarray, box: tuple[int, int, int, int], height: int, width: int
+) -> np.ndarray:
+  """[height, width, 3] uint8 of the box (top, left, height, width)."""
+  top, left, crop_height, crop_width = box
   image = Image.fromarray(
       rgb[top : top + crop_height, left : left + crop_width]
   ).resize((width, height), Image.Resampling.LANCZOS)
-  return np.asarray(image, np.float32) / 127.5 - 1.0
+  return np.asarray(image)
 
 
 def crop_box(
@@ -112,11 +119,27 @@ def crop_box(
 def find_face(rgb: np.ndarray) -> tuple[int, int, int] | None:
   """Square (left, top, side) around the most prominent face, or None.
 
-  Two Haar cascades that come inside OpenCV's wheel look at the picture; a face
-  that both see wins over one that a single cascade sees, then the larger one.
+  A face that both cascades see wins over one that a single cascade sees, then
+  the larger one.
 
   Args:
     rgb: [H, W, 3] uint8.
+  """
+  found = find_faces(rgb)
+  return found[0][1] if found else None
+
+
+def find_faces(
+    rgb: np.ndarray,
+) -> list[tuple[bool, tuple[int, int, int]]]:
+  """What two Haar cascades, which come inside OpenCV's wheel, take for a face.
+
+  Args:
+    rgb: [H, W, 3] uint8.
+
+  Returns:
+    (whether both see it, square (left, top, side)), most prominent first. What
+    both see is there once per face; the others may be the same face again.
   """
   scale = min(1.0, _DETECT_SIDE / max(rgb.shape[:2]))
   grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -131,14 +154,15 @@ def find_face(rgb: np.ndarray) -> tuple[int, int, int] | None:
       )]
       for cascade in _cascades()
   )
-  candidates = [
-      (any(_overlap(box, other) > 0.3 for other in second), box[2], box)
+  found = [
+      (any(_overlap(box, other) > 0.3 for other in second), box)
       for box in first
-  ] + [(False, box[2], box) for box in second]
-  if not candidates:
-    return None
-  left, top, side, _ = max(candidates)[2]
-  return tuple(round(float(value) / scale) for value in (left, top, side))
+  ] + [(False, box) for box in second]
+  found.sort(key=lambda face: (face[0], face[1][2], face[1]), reverse=True)
+  return [
+      (sure, tuple(round(float(value) / scale) for value in box[:3]))
+      for sure, box in found
+  ]
 
 
 def _open_rgb(path: str) -> np.ndarray:

@@ -36,7 +36,7 @@ class Request:
     outputs: video files, one per portrait (`names`).
     seed: of the noise.
     steps: per chunk; None for the bundle's own.
-    color_correction: 0 to 1.
+    color_correction: 0 to 1; None for the bundle's own.
     streaming: hear the speech through the ring buffer instead of as a whole.
   """
 
@@ -46,7 +46,7 @@ class Request:
   outputs: Sequence[str]
   seed: int = 0
   steps: int | None = None
-  color_correction: float = 0.0
+  color_correction: float | None = None
   streaming: bool = False
 
 
@@ -96,10 +96,13 @@ def make(request: Request) -> Result:
       portrait.load_portrait(image, plan.height, plan.width)
       for image in request.images
   ])
+  sampler, strength = bundle.config['sampler'], request.color_correction
   generator = long_video.LongVideo(
       bundle.networks, bundle.params,
-      long_video.student_sampler(bundle.config['sampler'], request.steps),
-      color_correction=request.color_correction,
+      long_video.student_sampler(sampler, request.steps),
+      color_correction=(
+          sampler['color_correction'] if strength is None else strength
+      ),
   )
   with contextlib.ExitStack() as stack:
     writers = [

@@ -242,9 +242,12 @@ def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
   """Blocks of a container from its time zero, as long as the header says."""
   with video.open_container(path) as container:
     stream = container.streams.audio[0]
-    seconds = float((stream.duration or 0) * (stream.time_base or 0))
-    seconds += float((stream.start_time or 0) * (stream.time_base or 0))
-    declared = round((seconds - video.start_time_s(container)) * rate)
+    # Matroska and WebM do not say how long a stream is.
+    declared = np.inf
+    if stream.duration:
+      end = (stream.start_time or 0) + stream.duration
+      seconds = float(end * stream.time_base) - video.start_time_s(container)
+      declared = round(seconds * rate)
     count = 0
     try:
       for block in _decoded(container, stream, rate):
@@ -258,7 +261,7 @@ def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
       raise ValueError(
           f'{path}: damaged or truncated after {count / rate:.2f} s'
       ) from error
-    if declared - count > video.MISSING_TAIL_S * rate:
+    if np.inf > declared > count + video.MISSING_TAIL_S * rate:
       raise ValueError(
           f'{path}: truncated after {count / rate:.2f} s of'
           f' {declared / rate:.2f} s'
@@ -266,19 +269,24 @@ def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
 
 
 def _decoded(container, stream, rate: int) -> Iterator[np.ndarray]:
-  """[n, channels] float32 as decoded, after silence up to a late start."""
+  """[n, channels] float32 as decoded, with silence up to a late start and for
+  gaps of more than MIN_SECONDS in the time stamps."""
   planar = av.AudioResampler(
       format='fltp', layout=stream.layout.name, rate=rate
   )
-  started = False
+  origin, count = video.start_time_s(container), 0
   for decoded in container.decode(stream):
-    if not started:
-      started = True
-      start = (decoded.time or 0.0) - video.start_time_s(container)
-      if start > 0:
-        yield np.zeros((round(start * rate), stream.channels), np.float32)
+    if decoded.time is not None:
+      gap = round((decoded.time - origin) * rate) - count
+      # Time stamps are rounded, in some containers to milliseconds.
+      if gap > (MIN_SECONDS * rate if count else 0):
+        count += gap
+        for start in range(0, gap, _BLOCK):
+          size = min(_BLOCK, gap - start)
+          yield np.zeros((size, stream.channels), np.float32)
     for frame in planar.resample(decoded):
       yield frame.to_ndarray().T
+      count += frame.samples
 
 
 def _warn(path: str, loudness: float, rate: int) -> None:

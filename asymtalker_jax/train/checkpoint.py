@@ -31,11 +31,9 @@ BEST = ('', 'min', 'max')
 # decide how long, how often and where, not what is computed.
 FREE_KEYS = (
     'checkpoint',
-    'data.path',
-    'data.threads',
-    'data.in_memory',
     'eval_every',
     'host_memory',
+    'in_memory',
     'init_from',
     'log_every',
     'max_minutes',
@@ -43,7 +41,6 @@ FREE_KEYS = (
     'profile_steps',
     'save_every_minutes',
     'steps',
-    'workdir',
 )
 _LISTED = 5  # Arrays that an error names before it counts.
 _PARTIAL = '*.orbax-checkpoint-tmp*'

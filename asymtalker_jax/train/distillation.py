@@ -223,7 +223,7 @@ def generator_step(
   updates, opt = d.student_tx.update(grads, state.student_opt, state.student)
   student = optax.apply_updates(state.student, updates)
   ema = optimizer.ema_update(
-      state.ema, student, d.config.ema.decay, state.step,
+      state.ema, student, d.config.ema.decay, state.step + 1,
       d.config.ema.start_step,
   )
   logs = dict(logs, k=k) | optimizer.norms(d.config.optimizer, grads, student)

@@ -23,6 +23,7 @@ from asymtalker_jax.models import variants
 
 VAE_FOLDER = 'vae'
 SAMPLES_PER_FRAME = 640
+_ROUNDING = 0.01  # More than bfloat16 changes a tensor, 2^-8.
 
 
 def encode_dataset(
@@ -51,11 +52,6 @@ def encode_dataset(
   """
   bundle = bundle_lib.load(vae, parts=('vae', 'audio'))
   networks, params = bundle.networks, bundle.params
-  if worker == 0:
-    bundle_lib.save(
-        os.path.join(out, VAE_FOLDER), variant=bundle.config['variant'],
-        model=networks.values, params=params, origin=bundle.origin,
-    )
   encoders = _encoders(networks, params, config.reference_encoding)
   counts = {}
   for split, count in config.clips.items():
@@ -65,6 +61,8 @@ def encode_dataset(
     encoded.write_encoded(
         out, split, examples, len(clips), worker=worker, workers=workers,
         meta=dict(
+            # Latents of two VAEs must not end up in one folder.
+            vae=bundle.config['sha256'].get('vae', vae),
             variant=bundle.config['variant'],
             windows=config.windows,
             references=config.references,
@@ -73,6 +71,11 @@ def encode_dataset(
         examples_per_shard=config.examples_per_shard,
     )
     counts[split] = len(clips)
+  if worker == 0:  # Last: a folder of other latents has refused by now.
+    bundle_lib.save(
+        os.path.join(out, VAE_FOLDER), variant=bundle.config['variant'],
+        model=networks.values, params=params, origin=bundle.origin,
+    )
   return counts
 
 
@@ -84,6 +87,31 @@ def reference_encoding_of(data: str) -> str:
     FileNotFoundError: no encoded training split.
   """
   return encoded.open_encoded(data, 'train').meta['reference_encoding']
+
+
+def check_vae(data: str, params: types.Params) -> None:
+  """Raises ValueError unless a VAE is that of an encoded dataset.
+
+  Args:
+    data: folder of the dataset.
+    params: of the VAE, rounded to half precision perhaps.
+  """
+  folder = os.path.join(data, VAE_FOLDER)
+  stored = bundle_lib.load(folder, parts=('vae',)).params['vae']
+  ours, theirs = (dict(bundle_lib.flatten(tree)) for tree in (params, stored))
+  other = [
+      name for name in sorted(ours.keys() | theirs.keys())
+      if name not in ours or name not in theirs
+      or ours[name].shape != theirs[name].shape
+      or np.linalg.norm(ours[name] - theirs[name])
+      > _ROUNDING * np.linalg.norm(theirs[name])
+  ]
+  if other:
+    raise ValueError(
+        f'{data}: encoded with another VAE than the teacher has'
+        f' ({len(other)} tensors differ, the first is {other[0]}); expected'
+        ' the folder that the teacher was trained on'
+    )
 
 
 def _examples(clips, networks, config, encoders, start) -> Iterator[dict]:
@@ -114,8 +142,7 @@ def encode_clip(
     )
   starts = np.arange(config.windows) * plan.new_frames
   windows = np.stack([clip.frames[s : s + plan.frames] for s in starts])
-  outside = np.linspace(used, len(clip.frames) - 1, config.references)
-  portraits = clip.frames[outside.round().astype(int)]
+  portraits = clip.frames[outside(used, len(clip.frames), config.references)]
   latents, references = see(windows, portraits)
   audio = hear(networks.prepare_waveform(clip.waveform))
   return {
@@ -124,6 +151,22 @@ def encode_clip(
       'audio': np.asarray(audio[:used], np.float16),
       'identity': np.asarray(clip.identity, np.int64),
   }
+
+
+def outside(used: int, frames: int, references: int) -> np.ndarray:
+  """Frames [R] for reference latents, evenly spread behind the windows.
+
+  The frame right behind them is not among them: the last window would end in
+  the pose of its reference, and a network that learns this turns every head
+  back to the portrait.
+
+  Args:
+    used: frames that the windows cover.
+    frames: of the clip, more than `used`.
+    references: R.
+  """
+  spread = np.linspace(used, frames - 1, references + 1)[1:]
+  return spread.round().astype(int)
 
 
 def _encoders(networks: variants.Networks, params, mode: str):

@@ -238,6 +238,6 @@ def descend(
       params=params,
       opt_state=opt_state,
       ema=ema_update(
-          state.ema, params, ema['decay'], state.step, ema['start_step']
+          state.ema, params, ema['decay'], state.step + 1, ema['start_step']
       ),
   )

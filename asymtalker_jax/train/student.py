@@ -54,6 +54,7 @@ def train(
         f'{data}: encoded with reference_encoding {found!r}; the teacher'
         f' {teacher} expects {known!r}'
     )
+  encode_dataset.check_vae(data, source.params['vae'])
   d = distillation.build(networks, config)
   mesh = mesh_lib.make_mesh(**config.mesh)
   start = sharding.put_parameters(source.params['teacher'], mesh)

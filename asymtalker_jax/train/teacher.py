@@ -206,6 +206,8 @@ def train(
       os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio')
   )
   values = variants.values_of(config.variant)
+  # The latents and features are those of the folder's networks.
+  values |= {k: vae.networks.values[k] for k in ('chunk', 'vae', 'audio')}
   values['reference_encoding'] = encode_dataset.reference_encoding_of(data)
   networks = variants.build(values)
   t = build(networks, config)
@@ -240,7 +242,7 @@ def train(
     bundle_lib.save(
         os.path.join(workdir, 'bundle'), variant=config.variant,
         model=networks.values, params=dict(vae.params, teacher=average),
-        origin=vae.origin,
+        sampler=dict(shift=config.flow.shift), origin=vae.origin,
     )
   return result
 

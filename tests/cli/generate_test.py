@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,26 @@ def test_a_video_a_report_and_a_contact_sheet(inputs, tmp_path):
   assert sorted(p.name for p in tmp_path.iterdir()) == [
       'x.json', 'x.mp4', 'x.png'
   ]
+
+
+def test_colour_correction_is_that_of_the_bundle_unless_asked(inputs, tmp_path):
+  corrected = tmp_path / 'bundle'
+  shutil.copytree(inputs / 'bundle', corrected)
+  config = json.loads((corrected / 'config.json').read_text())
+  config['sampler']['color_correction'] = 1.0
+  (corrected / 'config.json').write_text(json.dumps(config))
+  for name, changes in (
+      ('own', dict(bundle=corrected)),
+      ('asked', dict(color_correction=1.0)),
+      ('none', dict(bundle=corrected, color_correction=0.0)),
+      ('plain', {}),
+  ):
+    assert cli.main(words(inputs, tmp_path / f'{name}.mp4', **changes)) == 0
+  own, asked, none, plain = (
+      (tmp_path / f'{name}.mp4').read_bytes()
+      for name in ('own', 'asked', 'none', 'plain')
+  )
+  assert own == asked != none == plain
 
 
 def test_the_same_seed_gives_the_same_file(inputs, tmp_path):

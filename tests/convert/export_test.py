@@ -65,7 +65,7 @@ def test_a_bundle_of_a_converted_bundle_keeps_its_origin(tmp_path):
   smaller, out = tmp_path / 'smaller', tmp_path / 'again'
   assert not export_to(convert(source), smaller, 'bundle', '--dtype=float32')
   assert bundle.load(smaller).config['sampler'] == bundle.SAMPLER | {
-      'timestep_rounding': 'bfloat16'
+      'timestep_rounding': 'bfloat16', 'color_correction': 1.0
   }
   assert not export_to(smaller, out)
   same_tensors(source / 'Model_Lite' / WEIGHTS, out / 'Model_Lite' / WEIGHTS)

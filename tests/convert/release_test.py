@@ -74,7 +74,9 @@ def test_a_lite_release_becomes_a_bundle_that_loads(lite):
       blocks['ffn_in']['kernel'][1], weights['blocks.1.ffn.0.weight'].T
   )
   assert found.networks.chunk.latent_shape == (5, 16, 16, 12)
-  assert found.config['sampler']['timestep_rounding'] == 'bfloat16'
+  sampler = found.config['sampler']
+  assert sampler['timestep_rounding'] == 'bfloat16'
+  assert sampler['color_correction'] == 1.0
   assert sorted(p.name for p in out.parent.iterdir()) == ['bundle', 'release']
   assert convert(lite)[0] == 2  # Never over something.
 

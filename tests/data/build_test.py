@@ -5,11 +5,12 @@ import pickle
 import numpy as np
 import pytest
 
-from asymtalker_jax.cli import data as data_cli
+from asymtalker_jax.cli import main as cli
 from asymtalker_jax.inputs import source
+from data import codec
+from data import record_folder
 from data.puppets import build
 from data.puppets import clip as clip_lib
-from data.puppets import codec
 from data.puppets import puppets_dataset_builder as puppets
 
 pytest.importorskip('espeakng_loader')
@@ -53,7 +54,7 @@ def test_slices_are_lazy_and_clips_can_be_pickled(folder):
 
 
 def test_a_build_goes_on_where_it_stopped(folder, monkeypatch):
-  shard = folder / build.shard_name('test', 0, 1)
+  shard = folder / record_folder.shard_name('puppets', 'test', 0, 1)
   content = shard.read_bytes()
   shard.unlink()
   made = []
@@ -78,10 +79,17 @@ def test_values_out_of_range_are_named():
     puppets.Recipe(size=31)
   with pytest.raises(ValueError, match='clips_test=-1'):
     puppets.Recipe(clips_test=-1)
-  with pytest.raises(ValueError, match="'dolls' is unknown.*puppets"):
-    data_cli.run_build('dolls', 'nowhere')
-  with pytest.raises(ValueError, match='workers=-1'):
-    data_cli.run_build('puppets', 'nowhere', workers=-1)
+
+
+@pytest.mark.parametrize('word, answer', [
+    ('--dataset=dolls', "'dolls' is unknown; expected one of ['puppets'"),
+    ('--workers=-1', 'workers=-1 is negative'),
+    ('--source=folder', '--source has no meaning here'),
+])
+def test_flags_that_do_not_fit_are_named(word, answer, tmp_path, capsys):
+  out = tmp_path / 'out'
+  assert cli.main(['data', 'build', f'--out={out}', word]) == 2
+  assert answer in capsys.readouterr().err and not out.exists()
 
 
 def test_a_missing_folder_dataset_or_split_is_named(folder, tmp_path):

@@ -1,0 +1,1 @@
+"""Videos: a folder of talking-head videos as clips of one face each."""
