@@ -95,7 +95,6 @@ def few_step(
     conditioning: types.Conditioning,
     sigmas: np.ndarray,
     key: jax.Array,
-    noise_shape: tuple[int, ...] | None = None,
     rounding: str = 'float32',
 ) -> jax.Array:
   """Student's sampler: predict x0, re-noise with fresh noise, repeat.
@@ -106,20 +105,20 @@ def few_step(
     sigmas: [N + 1] descending noise levels that end in 0
       (`path.shifted_sigmas`).
     key: noise of step n is drawn from fold_in(key, n).
-    noise_shape: [B, T, H, W, C]; defaults to that of the continuity latents.
     rounding: of timesteps and noise levels, one of ROUNDINGS.
 
   Returns:
     [B, T, H, W, C] clean latents, continuity slots exactly as given.
   """
-  shape = noise_shape or conditioning.continuity.shape
   sigmas = jnp.asarray(sigmas, jnp.float32)
+
+  zeros = jnp.zeros(conditioning.continuity.shape)
 
   def step(n, x0):
     x = renoise(x0, rounded(sigmas[n], rounding), key, n)
     return predict_x0_at(velocity, x, sigmas[n], conditioning, rounding)
 
-  x0 = jax.lax.fori_loop(0, len(sigmas) - 1, step, jnp.zeros(shape))
+  x0 = jax.lax.fori_loop(0, len(sigmas) - 1, step, zeros)
   return hold_clean(x0, conditioning)
 
 

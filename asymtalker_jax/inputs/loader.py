@@ -90,7 +90,7 @@ def batches(
   Raises:
     ValueError: empty source, fewer examples than processes, or no batch.
   """
-  if len(source) < jax.process_count():
+  if rows is not None and len(source) < jax.process_count():
     raise ValueError(
         f'dataset has {len(source)} examples, expected at least one for each'
         f' of {jax.process_count()} processes'

@@ -10,7 +10,6 @@ root mean square of the difference relative to that of the features: 2.4 %
 (conv_norm 'group') and 1.8 % ('layer').
 """
 
-from collections.abc import Iterator
 import functools
 
 import jax
@@ -126,21 +125,3 @@ class Track:
 
   def _features(self, samples: np.ndarray, frames: int) -> np.ndarray:
     return np.asarray(encode(self._encoder, self._params, samples, frames))
-
-
-def encode_windows(
-    encoder: Encoder,
-    params: types.Params,
-    waveform: np.ndarray,
-    frames: int,
-    *,
-    window_frames: int = 30 * FPS,
-    context_frames: int = 5 * FPS,
-) -> Iterator[np.ndarray]:
-  """Yields the pieces of a `Track`, together [N, L, A]; arguments as there."""
-  track = Track(
-      encoder, params, waveform, frames,
-      window_frames=window_frames, context_frames=context_frames,
-  )
-  for index in range(track.pieces):
-    yield track.piece(index)

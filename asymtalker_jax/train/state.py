@@ -204,8 +204,3 @@ def abstract_sharded(
       shapes,
       rule(shapes, mesh),
   )
-
-
-def parameter_count(tree: Any) -> int:
-  """Returns the number of elements in a tree of arrays or shapes."""
-  return sum(x.size for x in jax.tree.leaves(tree))

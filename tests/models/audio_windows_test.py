@@ -9,18 +9,14 @@ from asymtalker_jax.models import log_mel
 from asymtalker_jax.models import wav2vec2
 from tests.models import wav2vec2_test
 
+ENCODER = wav2vec2.Wav2Vec2Encoder(wav2vec2_test.SMALL)
 
-def pieces(config, params, waveform, frames):
-  return list(
-      audio_windows.encode_windows(
-          wav2vec2.Wav2Vec2Encoder(config),
-          params,
-          waveform,
-          frames,
-          window_frames=10,
-          context_frames=6,
-      )
+
+def pieces(encoder, params, waveform, frames):
+  track = audio_windows.Track(
+      encoder, params, waveform, frames, window_frames=10, context_frames=6
   )
+  return [track.piece(index) for index in range(track.pieces)]
 
 
 def test_windows_without_attention_equal_the_whole_file():
@@ -31,7 +27,7 @@ def test_windows_without_attention_equal_the_whole_file():
       params[path] = np.zeros_like(value)
   params = rules.unflatten(params)
   waveform = wav2vec2_test.sound(37)
-  found = pieces(wav2vec2_test.SMALL, params, waveform, 37)
+  found = pieces(ENCODER, params, waveform, 37)
   assert [len(piece) for piece in found] == [10, 10, 10, 7]
   whole = wav2vec2_test.encode(wav2vec2_test.SMALL, params, waveform, 37)
   np.testing.assert_allclose(np.concatenate(found), whole, atol=2e-5)
@@ -43,14 +39,16 @@ def test_windows_stay_near_the_whole_file(norm):
   _, config, params = wav2vec2_test.reference(norm)
   waveform = wav2vec2_test.sound(37)
   whole = np.asarray(wav2vec2_test.encode(config, params, waveform, 37))
-  found = np.concatenate(pieces(config, params, waveform, 37))
+  found = np.concatenate(
+      pieces(wav2vec2.Wav2Vec2Encoder(config), params, waveform, 37)
+  )
   assert np.sqrt(np.mean((found - whole) ** 2) / np.mean(whole**2)) < 0.3
 
 
 def test_a_file_of_one_window_is_encoded_whole():
   params = wav2vec2_test.small_params()
   waveform = wav2vec2_test.sound(22, extra=500)
-  (found,) = pieces(wav2vec2_test.SMALL, params, waveform, 22)
+  (found,) = pieces(ENCODER, params, waveform, 22)
   whole = wav2vec2_test.encode(wav2vec2_test.SMALL, params, waveform, 22)
   np.testing.assert_array_equal(found, whole)
 
@@ -58,9 +56,7 @@ def test_a_file_of_one_window_is_encoded_whole():
 def test_log_mel_windows_equal_the_whole_file():
   encoder = log_mel.LogMelEncoder(log_mel.LogMelConfig())
   waveform = wav2vec2_test.sound(37)
-  found = audio_windows.encode_windows(
-      encoder, {}, waveform, 37, window_frames=10, context_frames=6
-  )
+  found = pieces(encoder, {}, waveform, 37)
   np.testing.assert_allclose(
-      np.concatenate(list(found)), encoder.encode({}, waveform, 37), atol=1e-4
+      np.concatenate(found), encoder.encode({}, waveform, 37), atol=1e-4
   )
