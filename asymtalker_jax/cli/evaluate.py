@@ -58,15 +58,16 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
   flags.DEFINE_enum('carry', 'reencode', ['reencode', 'latent'],
                     'continuity between chunks', flag_values=values)
   for name, default, text in (
+      ('long_videos', 1, 'videos of --seconds, of different people'),
       ('clips', 16, 'clips to evaluate; 0 for the long video only'),
       ('seed', 0, 'of the noise')):
     flags.DEFINE_integer(name, default, text, lower_bound=0,
                          flag_values=values)
   for name, default, text in (
-      ('seconds', 0.0, 'also one long video of this length, for drift'),
+      ('seconds', 0.0, 'also a long video of this length, for drift'),
       ('window_s', 10.0, 'length of a window of the drift curves'),
       ('guidance', None, 'of a teacher, by default 3'),
-      ('color_correction', 0.0, 'strength, 0 to 1')):
+      ('color_correction', None, "0 to 1, by default the bundle's own")):
     flags.DEFINE_float(name, default, text, lower_bound=0.0,
                        flag_values=values)
   config_flags.DEFINE_config_file(
@@ -80,20 +81,20 @@ def main(argv: Sequence[str]) -> int:
   # pylint: disable=import-outside-toplevel
   from asymtalker_jax.cli import compilation_cache
   from asymtalker_jax.evals import evaluation
+  from asymtalker_jax.evals import options as options_lib
   from asymtalker_jax.evals import side_by_side
 
   if argv[1:]:
     raise ValueError(f'unexpected word {argv[1]!r}; expected flags only')
-  needed = ['out'] if FLAGS.compare else ['data', 'out']
-  for name in needed:
+  for name in ('out',) if FLAGS.compare else ('data', 'out'):
     if not FLAGS[name].value:
       raise ValueError(f'--{name} is missing; see asymtalker evaluate --help')
   if FLAGS.compare:
     print(side_by_side.compare(FLAGS.compare, FLAGS.out, FLAGS.published))
     return 0
   gate = FLAGS.gate.to_dict() if FLAGS.gate is not None else None
-  names = [field.name for field in dataclasses.fields(evaluation.Options)]
-  options = evaluation.Options(**{name: FLAGS[name].value for name in names})
+  names = [field.name for field in dataclasses.fields(options_lib.Options)]
+  options = options_lib.Options(**{name: FLAGS[name].value for name in names})
   compilation_cache.enable()
   outcome = evaluation.run(options, gate)
   print(f'{outcome.text}\nevaluation in {FLAGS.out}')

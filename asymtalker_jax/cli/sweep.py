@@ -14,10 +14,8 @@ Exit code 1: a point failed; the others were run.
 """
 
 from collections.abc import Sequence
-import time
 
 from absl import flags
-from absl import logging
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
@@ -57,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
   # The stages define flags of the same names.
   cli.forget_flags(('config', 'out', 'point', 'points'))
   compilation_cache.enable()
+  for stage in (*plan.shared, *(s for p in plan.points for s in p.stages)):
+    stage.cost()  # Raises where it was made in another way.
   if alone and any(stage.cost() is None for stage in plan.shared):
     raise ValueError(
         f'--point={points[0].index}: what all points share is not finished;'
@@ -80,21 +80,18 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(cli, name: str, stages) -> int:
   """Runs the stages that are not finished, up to one that fails; its code."""
+  # pylint: disable-next=import-outside-toplevel
+  from asymtalker_jax.evals import sweep_clock
+
   for stage in stages:
     if stage.cost() is not None:
       continue
     print(f'{name}: {stage.command}', flush=True)
     stage.folder.parent.mkdir(parents=True, exist_ok=True)
-    began, used = time.monotonic(), time.process_time()
-    try:
+    inputs = stage.inputs()  # A file may be edited while the command runs.
+    with sweep_clock.running(stage) as spent:
       code = cli.main(stage.words)
-    except FloatingPointError as error:  # An arm may well diverge.
-      logging.error('%s: %s', name, error)
-      code = 1
     if code:
       return code
-    stage.finish({
-        'wall_s': time.monotonic() - began,
-        'processor_s': time.process_time() - used,
-    })
+    stage.finish(spent, inputs)
   return 0

@@ -138,9 +138,7 @@ def measure(
       row = _measure_chunk(networks, params, bundle.config['sampler'])
     else:
       row = _measure_network(*_program(part, networks, params))
-    row['flops_per_s'] = row['flops'] / row['median_s']
-    row['share_of_peak'] = row['flops_per_s'] / peak.flops
-    found[part] = row
+    found[part] = row | _rates(row, peak)
   plan = networks.chunk
   return {
       'bundle': bundle.name,
@@ -204,7 +202,8 @@ def _measure_network(function, args) -> dict[str, float]:
 def _measure_chunk(networks, params, sampler) -> dict[str, float]:
   """A chunk with streaming audio, from samples to frames on the host."""
   video = long_video.LongVideo(
-      networks, params, long_video.student_sampler(sampler, None)
+      networks, params, long_video.student_sampler(sampler, None),
+      color_correction=sampler['color_correction'],
   )
   plan = networks.chunk
   identity, state = video.start(np.zeros((1, plan.height, plan.width, 3)), 0)
@@ -234,6 +233,11 @@ def _row(times: Sequence[float], compile_s: float) -> dict[str, float]:
       'runs': len(times),
       'compile_s': compile_s,
   }
+
+
+def _rates(row: dict[str, float], peak: Peak) -> dict[str, float]:
+  per_s = row['flops'] / row['median_s']
+  return {'flops_per_s': per_s, 'share_of_peak': per_s / peak.flops}
 
 
 def _costs(closed, compiled) -> dict[str, float]:

@@ -237,11 +237,14 @@ def _parsed(
 
 
 def _stamp(row: dict[str, str]) -> list:
-  """Changes when the ground truth of a row does."""
-  if not os.path.exists(row['video']):
-    return [row['video']]
-  stat = os.stat(row['video'])
-  return [row['video'], stat.st_size, stat.st_mtime_ns]
+  """Changes when a file of a row does."""
+  stamps = []
+  for key in ('video', 'image', 'audio'):
+    stamps.append([row[key]])
+    if row[key] and os.path.exists(row[key]):
+      stat = os.stat(row[key])
+      stamps[-1] += [stat.st_size, stat.st_mtime_ns]
+  return stamps
 
 
 def warn_if_other_rate(path: str | os.PathLike) -> None:

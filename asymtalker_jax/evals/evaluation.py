@@ -17,6 +17,7 @@ from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import long_run
 from asymtalker_jax.evals import metric as metric_lib
 from asymtalker_jax.evals import networks
+from asymtalker_jax.evals import options as options_lib
 from asymtalker_jax.evals import page
 from asymtalker_jax.evals import paper_table
 from asymtalker_jax.evals import pixels
@@ -30,91 +31,6 @@ from asymtalker_jax.evals import systems as systems_lib
 
 SHEETS = 4  # videos on the contact sheet
 LONG_CLIPS = 8  # at least so many clips lend their speech to a long video
-FIELD = tuple(networks.METRICS)
-METRICS = ('pixels', 'puppets', *FIELD)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-  """What the command line says; `asymtalker evaluate --help` explains."""
-
-  data: str
-  out: str
-  bundle: str = 'tiny'
-  split: str = 'test'
-  reader: str | None = None
-  roles: Sequence[str] = ('student',)
-  steps: Sequence[str] = ()
-  guidance: float | None = None
-  videos: Sequence[str] = ()
-  clips: int = 16
-  seconds: float = 0.0
-  window_s: float = 10.0
-  seed: int = 0
-  carry: str = 'reencode'
-  color_correction: float = 0.0
-  metrics: Sequence[str] = ()
-  weights_dir: str | None = None
-  part: str | None = None
-  published: str | None = None
-
-  def __post_init__(self):
-    if not self.clips and not self.seconds:
-      raise ValueError('--clips=0 and --seconds=0: expected one above 0')
-    for name in self.roles:
-      if name not in generation.ROLES:
-        raise ValueError(
-            f'--roles: {name!r}; expected some of {generation.ROLES}'
-        )
-    if not self.roles or len(set(self.roles)) < len(self.roles):
-      raise ValueError(f'--roles={",".join(self.roles)}: expected each once')
-    if len(self.steps) not in (0, len(self.roles)):
-      raise ValueError(
-          f'--steps={",".join(self.steps)}: expected one number per role of'
-          f' {",".join(self.roles)}'
-      )
-    unknown = sorted(set(self.metrics) - set(METRICS))
-    if unknown:
-      raise ValueError(f'--metrics: {unknown}; expected some of {METRICS}')
-    if self.published:
-      paper_table.published(self.published)  # Says which there are.
-    if self.videos and self.seconds:
-      raise ValueError(
-          '--videos and --seconds: the long video is generated; expected one'
-          ' of them'
-      )
-
-  def steps_of(self, role: str) -> int | None:
-    """Sampler steps of a role; None for its own.
-
-    Raises:
-      ValueError: not a number above 0.
-    """
-    if not self.steps:
-      return None
-    text = self.steps[self.roles.index(role)]
-    if not text.isdigit() or not int(text):
-      raise ValueError(f'--steps: {text!r}; expected a number above 0')
-    return int(text)
-
-  def guidance_of(self, role: str) -> float | None:
-    """Guidance goes to the teacher where there is one."""
-    if 'teacher' in self.roles and role != 'teacher':
-      return None
-    return self.guidance
-
-  def take(self) -> slice | None:
-    """Which cases this process generates, None for all of them and scores.
-
-    Raises:
-      ValueError: not of the form I/N with 0 <= I < N.
-    """
-    if not self.part:
-      return None
-    index, _, count = self.part.partition('/')
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-      raise ValueError(f'--part={self.part}: expected I/N, 0 <= I < N')
-    return slice(int(index), None, int(count))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,7 +51,7 @@ class Outcome:
 class _Models:
   """The bundle under test, its roles as systems that keep their videos."""
 
-  def __init__(self, options: Options, cases: cases_lib.Cases):
+  def __init__(self, options: options_lib.Options, cases: cases_lib.Cases):
     self._options = options
     self._bundle = generation.load_bundle(options.bundle, *options.roles)
     chunk = self._bundle.networks.chunk
@@ -143,22 +59,25 @@ class _Models:
     self.kept = {role: self._keep(role, cases) for role in options.roles}
 
   def _keep(self, role: str, cases: cases_lib.Cases) -> systems_lib.Kept:
-    options = self._options
+    options, strength = self._options, self._options.color_correction
+    config = self._bundle.config
     settings = {
         'role': role,
         'steps': options.steps_of(role),
         'guidance': options.guidance_of(role),
         'seed': options.seed,
         'carry': options.carry,
-        'color_correction': options.color_correction,
+        'color_correction': (
+            config['sampler']['color_correction']
+            if strength is None else strength
+        ),
     }
     model = generation.Generation(self._bundle, **settings)
-    weights = self._bundle.config.get('sha256', {})
     return systems_lib.Kept(
         model,
         pathlib.Path(options.out) / 'videos' / role,
         self.size,
-        settings | {'weights': weights, 'cases': cases.fingerprint},
+        settings | {'weights': config['sha256'], 'cases': cases.fingerprint},
     )
 
   def vae(self) -> systems_lib.System:
@@ -166,7 +85,7 @@ class _Models:
     return systems_lib.reconstructed(self._bundle, self.size)
 
 
-def run(options: Options, gate: dict | None = None) -> Outcome:
+def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
   """Evaluates; writes metrics.json, table.md and pictures into options.out.
 
   Args:
@@ -174,32 +93,33 @@ def run(options: Options, gate: dict | None = None) -> Outcome:
     gate: values of a gate's config, or None.
 
   Raises:
-    FileNotFoundError, ValueError: data, bundle or weights are missing.
+    FileNotFoundError, ValueError: data, bundle or weights are missing, or do
+      not go with the options; nothing is written then.
   """
   bounds = None if gate is None else gate_lib.bounds(gate)
-  cases = cases_lib.open_cases(options.data, options.split)
-  if options.clips > len(cases):
-    raise ValueError(
-        f'--clips={options.clips}: {options.data} holds {len(cases)}'
-    )
-  out = pathlib.Path(options.out)
-  out.mkdir(parents=True, exist_ok=True)
+  if bounds is not None:  # That something which it bounds will be measured.
+    gate_lib.check(bounds, {section: {} for section in options.sections})
+  cases = _open_cases(options)
+  talks = _Talks(options, cases) if options.seconds else None
   make_metrics = metrics_of(options, cases)
   models = None if options.videos else _Models(options, cases)
+  systems = _systems(options, models, cases.names)
+  out = pathlib.Path(options.out)
+  out.mkdir(parents=True, exist_ok=True)
   if options.part:
     return _generate_part(options, cases, models)
   metrics: dict[str, Any] = {'flags': dataclasses.asdict(options)}
   tables, failures = [], []
   if options.clips:
-    found = _score_clips(options, cases, models, make_metrics, metrics, out)
+    chosen = cases.first(options.clips)
+    results = protocol.run(systems, chosen, make_metrics, SHEETS)
+    found = _report_clips(results, models, metrics, out)
     tables += found[0]
     failures += found[1]
-  if options.seconds:
-    tables.append(_score_long(options, cases, models, metrics, out))
+  if talks:
+    tables.append(_score_long(options, talks, models, metrics, out))
   if options.published and options.clips:
-    rows = side_by_side.paper_rows('' if options.videos else 'ours,', metrics)
-    rows = paper_table.published(options.published) + rows
-    tables.append(paper_table.write(out, rows))
+    tables.append(_write_paper_table(options, metrics, out))
   code = 1 if failures else 0
   if bounds is not None:
     text, passed = _check_gate(options, bounds, metrics)
@@ -210,70 +130,107 @@ def run(options: Options, gate: dict | None = None) -> Outcome:
   return Outcome(metrics=metrics, text='\n'.join(tables), code=code)
 
 
+def _open_cases(options: options_lib.Options) -> cases_lib.Cases:
+  """The cases, of which there are enough."""
+  cases = cases_lib.open_cases(options.data, options.split)
+  if options.clips > len(cases):
+    raise ValueError(
+        f'--clips={options.clips}: {options.data} holds {len(cases)}'
+    )
+  return cases
+
+
 def metrics_of(
-    options: Options, cases: cases_lib.Cases
+    options: options_lib.Options, cases: cases_lib.Cases
 ) -> Callable[[], list[metric_lib.Metric]]:
   """Makes the metrics of one system; weights are loaded once.
 
   Raises:
     FileNotFoundError: a network's file is missing; all of them are named.
+    ValueError: metrics that say nothing of this data, or not what is compared.
   """
-  names = options.metrics or _default_metrics(cases)
+  names = _metric_names(options, cases)
   reader = None
   if 'puppets' in names:
     reader = reader_lib.load(options.reader or reader_lib.BUNDLED)
   heavy = networks.load(
-      [name for name in names if name in FIELD], options.weights_dir
+      [name for name in names if name in options_lib.FIELD],
+      options.weights_dir,
   )
 
   def make() -> list[metric_lib.Metric]:
     light = {'pixels': pixels.Pixels, 'puppets': lambda: puppets.Puppets(reader)}
-    return [(light | heavy)[name]() for name in METRICS if name in names]
+    every = light | heavy
+    return [every[name]() for name in options_lib.METRICS if name in names]
 
   return make
 
 
-def _default_metrics(cases: cases_lib.Cases) -> tuple[str, ...]:
-  """Of puppets those that read puppets, else those of the field."""
+def _metric_names(
+    options: options_lib.Options, cases: cases_lib.Cases
+) -> Sequence[str]:
+  """What is asked for; by default of puppets those that read puppets, of other
+  data those of the field."""
+  tracks = _tracks(cases)
+  names = options.metrics
+  if not names and tracks is None:  # No case can be read: the protocol says so.
+    names = ('pixels',)
+  elif not names:
+    others = ('puppets',) if 'mouth' in tracks else options_lib.FIELD
+    names = ('pixels', *others)
+  elif 'puppets' in names and tracks is not None and 'mouth' not in tracks:
+    raise ValueError(
+        f'--metrics={",".join(names)}: {options.data} has no mouth tracks;'
+        f' expected some of {("pixels", *options_lib.FIELD)}'
+    )
+  compared = options.clips and len(options.roles) > 1 and tracks is not None
+  if compared and not {'puppets', 'sync'} & set(names):
+    raise ValueError(
+        f'--metrics={",".join(names)}: student and teacher are compared by'
+        " their lip-sync; expected 'puppets' or 'sync' among them"
+    )
+  return names
+
+
+def _tracks(cases: cases_lib.Cases) -> dict[str, np.ndarray] | None:
+  """Those of the first case that can be read; None where there is none."""
   for index in range(len(cases)):
     try:
-      tracks = cases[index].clip.tracks
+      return cases[index].clip.tracks
     except (ValueError, OSError):
-      continue  # The protocol lists it; another case says what they are.
-    return ('pixels', 'puppets') if 'mouth' in tracks else ('pixels', *FIELD)
-  return ('pixels',)
+      continue  # The protocol lists it.
+  return None
 
 
 def _generate_part(
-    options: Options, cases: cases_lib.Cases, models: _Models | None
+    options: options_lib.Options, cases: cases_lib.Cases, models: _Models
 ) -> Outcome:
-  """Generates every N-th video and scores nothing.
-
-  Raises:
-    ValueError: nothing is generated in this run.
-  """
-  if models is None:
-    raise ValueError('--part and --videos: nothing to generate')
+  """Generates every N-th video and scores nothing."""
   chosen = range(options.clips)[options.take()]
-  failures = 0
+  failures = []
   for index in chosen:
     try:
       case = cases[index]
+      for kept in models.kept.values():
+        kept.make(case)
     except (ValueError, OSError) as error:
-      logging.error('%s: %s', cases.names[index], error)
-      failures += 1
-      continue
-    for kept in models.kept.values():
-      kept.make(case)
+      failures.append({
+          'system': ','.join(models.kept),
+          'video': cases.names[index],
+          'reason': protocol.reason(error),
+      })
+      logging.error('%s: %s', cases.names[index], failures[-1]['reason'])
   text = (
-      f'{len(chosen) - failures} of {len(chosen)} videos of part {options.part}'
-      f' in {options.out}/videos'
+      f'{len(chosen) - len(failures)} of {len(chosen)} videos of part'
+      f' {options.part} in {options.out}/videos\n'
   )
-  return Outcome(metrics={}, text=text, code=int(failures > 0))
+  if failures:
+    text += report.failure_lines(failures)
+  return Outcome(metrics={}, text=text, code=int(bool(failures)))
 
 
 def _systems(
-    options: Options, models: _Models | None, names: Sequence[str]
+    options: options_lib.Options, models: _Models | None, names: Sequence[str]
 ) -> dict[str, systems_lib.System]:
   """Systems by name.
 
@@ -299,14 +256,13 @@ def _systems(
   return found
 
 
-def _score_clips(
-    options, cases, models, make_metrics, metrics: dict, out: pathlib.Path
+def _report_clips(
+    results: dict[str, protocol.Result],
+    models: _Models | None,
+    metrics: dict,
+    out: pathlib.Path,
 ) -> tuple[list[str], list[dict]]:
-  """Ground truth, VAE and the systems on every clip; tables and failures."""
-  systems = _systems(options, models, cases.names)
-  results = protocol.run(
-      systems, cases.first(options.clips), make_metrics, SHEETS
-  )
+  """Tables and failures of what was measured on clips; writes its pictures."""
   for role, kept in (models.kept if models else {}).items():
     if kept.reports:
       results[role].figures |= speed.summarise(kept.reports)
@@ -338,33 +294,67 @@ def _score_clips(
   return [table for table in tables if table], failures
 
 
-def _score_long(options, cases, models, metrics, out: pathlib.Path) -> str:
-  """One long video of the first role; its plot, frames, page and table."""
+class _Talks:
+  """The long videos that are asked for.
+
+  Attributes:
+    clips: that lend their speech, and that windows are compared with.
+    tasks: one per video.
+    reader: that watches them.
+  """
+
+  def __init__(self, options: options_lib.Options, cases: cases_lib.Cases):
+    """Raises: ValueError, FileNotFoundError: clips without a mouth track or of
+    too few people, or no reader."""
+    most = max(options.clips, options.long_videos, LONG_CLIPS)
+    self.clips = _readable(cases.first(min(most, len(cases))))
+    self.tasks = long_run.cases(
+        self.clips, options.seconds, options.long_videos
+    )
+    self.reader = reader_lib.load(options.reader or reader_lib.BUNDLED)
+
+
+def _score_long(
+    options: options_lib.Options,
+    talks: _Talks,
+    models: _Models,
+    metrics: dict,
+    out: pathlib.Path,
+) -> str:
+  """Long videos of the first role; plot, frames, page and table."""
   role = options.roles[0]
-  reader = reader_lib.load(options.reader or reader_lib.BUNDLED)
-  count = min(max(options.clips, LONG_CLIPS), len(cases))
-  clips = _readable(cases.first(count))
-  task = long_run.case(clips, options.seconds)
-  kept = models.kept[role]
-  result, thumbnails = long_run.measure(
-      kept(task), task, clips, reader, options.window_s
+  truth = long_run.ground_truth(talks.clips, talks.reader)
+  kept, runs = models.kept[role], {}
+  for task in talks.tasks:
+    result, thumbnails = long_run.measure(
+        kept(task), task, truth, talks.reader, options.window_s
+    )
+    made = kept.reports[-1]
+    result['figures'] |= {
+        'memory_growth': generation.memory_growth(
+            made['memory_mb'], options.seconds
+        ),
+        'frames_per_s': made['frames_per_s'],
+    }
+    result['person'] = int(task.clip.identity)
+    result['video'] = os.path.relpath(kept.paths(task.name)[0], out)
+    name = f'{role}, {options.seconds:g} s, person {result["person"]}'
+    runs[name] = page.Run(folder=out, result=result, thumbnails=thumbnails)
+  results = [run.result for run in runs.values()]
+  figures = long_run.mean_figures(results)
+  metrics['long'] = {'role': role, 'figures': figures, 'videos': results}
+  report.plot_lines(
+      out / 'drift.png',
+      report.long_panels({n: run.result['curves'] for n, run in runs.items()}),
+      3,
   )
-  made = kept.reports[-1]
-  result['figures'] |= {
-      'memory_growth': generation.memory_growth(
-          made['memory_mb'], options.seconds
-      ),
-      'frames_per_s': made['frames_per_s'],
-  }
-  result['role'] = role
-  result['video'] = os.path.relpath(kept.paths(task.name)[0], out)
-  metrics['long'] = result
-  report.plot_lines(out / 'drift.png', report.long_panels(result['curves']), 3)
-  report.contact_sheet(out / 'drift_frames.png', [thumbnails], 20)
-  name = f'{role}, {options.seconds:g} s'
-  shown = page.Run(folder=out, result=result, thumbnails=thumbnails)
-  page.write(out / 'drift.html', {name: shown})
-  return report.table({name: result['figures']}, report.LONG_ROWS)
+  report.contact_sheet(
+      out / 'drift_frames.png', [run.thumbnails for run in runs.values()], 20
+  )
+  page.write(out / 'drift.html', runs)
+  many = f', mean of {len(runs)} videos' if len(runs) > 1 else ''
+  name = f'{role}, {options.seconds:g} s{many}'
+  return report.table({name: figures}, report.LONG_ROWS)
 
 
 def _readable(cases: cases_lib.Cases) -> list[types.Clip]:
@@ -382,6 +372,14 @@ def _readable(cases: cases_lib.Cases) -> list[types.Clip]:
   if not clips:
     raise ValueError(f'none of {len(cases)} clips can be read')
   return clips
+
+
+def _write_paper_table(options, metrics: dict, out: pathlib.Path) -> str:
+  """The paper's table with what was measured below."""
+  rows = side_by_side.paper_rows('' if options.videos else 'ours,', metrics)
+  return paper_table.write(
+      out, paper_table.published(options.published) + rows
+  )
 
 
 def _check_gate(options, bounds, metrics) -> tuple[str, bool]:

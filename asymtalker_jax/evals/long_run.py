@@ -1,12 +1,13 @@
-"""One long video: speech of several clips in a row, one identity reference.
+"""Long videos: speech of several clips in a row, one identity reference each.
 
-No ground truth exists for it, so every figure compares the video with its
+No ground truth exists for them, so every figure compares a video with its
 identity reference, with its own beginning, with the speech, or (as a
 distribution) with ground-truth frames of other videos.
 """
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -28,7 +29,8 @@ LIMITS = {
     'frechet': drift.Limit(change=1.0, rising=True),
 }
 THUMBNAIL_S = 10.0
-_LEAST_S = 1.0
+# So many frames has lip-sync, the longest of what a figure needs.
+LEAST_S = 4 * lip_sync.MAX_LAG / 25
 
 
 def looped_speech(
@@ -37,10 +39,10 @@ def looped_speech(
   """(waveform [S], mouth track [N]) of clips in a row, repeated as needed.
 
   Raises:
-    ValueError: less than one second asked for.
+    ValueError: less than LEAST_S asked for.
   """
-  if seconds < _LEAST_S:
-    raise ValueError(f'seconds {seconds}: expected at least {_LEAST_S:g}')
+  if seconds < LEAST_S:
+    raise ValueError(f'seconds {seconds:g}: expected at least {LEAST_S:g}')
   count = int(round(seconds * fps))
   waveforms, mouths, frames, index = [], [], 0, 0
   while frames < count:
@@ -56,14 +58,20 @@ def looped_speech(
 def case(clips: Sequence[types.Clip], seconds: float) -> cases_lib.Case:
   """The task: the first clip's face, everybody's speech.
 
-  Its ground truth has a mouth track and no frames but the first.
+  Its ground truth has a mouth track and no frames but the first. Its name
+  changes with face, speech and track, so that a kept video of others is not
+  taken for this one.
 
   Raises:
-    ValueError: less than one second, or clips without a mouth track.
+    ValueError: less than LEAST_S, or clips without a mouth track.
   """
   if any('mouth' not in clip.tracks for clip in clips):
     raise ValueError('a long video needs clips with a "mouth" track')
   waveform, mouth = looped_speech(clips, seconds)
+  image = clips[0].frames[0]
+  content = hashlib.blake2b(digest_size=4)
+  for part in (image, waveform, mouth):
+    content.update(np.ascontiguousarray(part))
   clip = types.Clip(
       frames=clips[0].frames[:1],
       waveform=waveform,
@@ -71,14 +79,45 @@ def case(clips: Sequence[types.Clip], seconds: float) -> cases_lib.Case:
       tracks={'mouth': mouth},
   )
   return cases_lib.Case(
-      name=f'long_{seconds:g}s', image=clips[0].frames[0], clip=clip
+      name=f'long_{seconds:g}s_{content.hexdigest()}', image=image, clip=clip
   )
+
+
+def cases(
+    clips: Sequence[types.Clip], seconds: float, people: int
+) -> list[cases_lib.Case]:
+  """`case` for each of the first people; their speech begins with their own.
+
+  Raises:
+    ValueError: as `case`, or clips of fewer people.
+  """
+  first = {}
+  for index, clip in enumerate(clips):
+    first.setdefault(int(clip.identity), index)
+  if people > len(first):
+    raise ValueError(
+        f'--long_videos={people}: {len(clips)} clips are of {len(first)}'
+        ' different people; expected at most as many'
+    )
+  starts = list(first.values())[:people]
+  return [case([*clips[i:], *clips[:i]], seconds) for i in starts]
+
+
+def ground_truth(
+    clips: Sequence[types.Clip], reader: reader_lib.Reader
+) -> frechet.Moments:
+  """Reader features of all frames, that windows are compared with as a
+  distribution."""
+  truth = frechet.Moments(reader.config['features'])
+  for clip in clips:
+    truth.update(reader.read(clip.frames).features)
+  return truth
 
 
 def measure(
     frames: Iterable[np.ndarray],
     task: cases_lib.Case,
-    real: Sequence[types.Clip],
+    truth: frechet.Moments,
     reader: reader_lib.Reader,
     window_s: float = 10.0,
     fps: int = 25,
@@ -88,7 +127,7 @@ def measure(
   Args:
     frames: [H, W, 3] uint8 one by one, of the system under test.
     task: of `case`.
-    real: ground truth that windows are compared with as a distribution.
+    truth: of `ground_truth`.
     reader: the puppet reader.
     window_s: length of a window of the curves.
     fps: frames per second.
@@ -101,15 +140,20 @@ def measure(
       frames, reader, thumbnail_every=int(THUMBNAIL_S * fps)
   )
   reference = reader.read([task.image]).embedding[0]
-  truth = frechet.Moments(reader.config['features'])
-  for clip in real:
-    truth.update(reader.read(clip.frames).features)
   mouth = task.clip.tracks['mouth']
   return (
       _summarise(seen, mouth, reference, truth, window_s, fps)
       | {'seconds': len(seen.energy) / fps, 'window_s': window_s},
       seen.thumbnails,
   )
+
+
+def mean_figures(results: Sequence[dict]) -> dict[str, float]:
+  """Mean over videos; of a figure that one of them lacks there is none."""
+  return {
+      name: float(np.mean([result['figures'][name] for result in results]))
+      for name in results[0]['figures']
+  }
 
 
 def _windowed_pose(
@@ -171,37 +215,18 @@ def _summarise(
       name: drift.trend(curve, fps, window_s)
       for name, curve in per_frame.items()
   }
-  count = min(len(mouth), len(seen.energy))
-  read = seen.reading.tracks['mouth']
-  sync = lip_sync.measure(read[:count], mouth[:count])
-  ends = seen.colours[-size:].mean(axis=0) - seen.colours[:size].mean(axis=0)
-  same = trends['identity']
-  figures = {
-      'frames': float(len(seen.energy)),
-      'identity_first': same.first,
-      'identity_last': same.last,
-      'identity_change': same.last / same.first - 1.0,
-      'identity_slope_per_min': same.slope,
-      'identity_slope_interval': same.slope_interval,
-      'lab_shift_last': float(np.linalg.norm(ends)),
-      'motion_last_over_first': trends['motion'].last
-      / max(trends['motion'].first, 1e-9),
-      'lip_sync': sync.correlation,
-      'best_lag': float(sync.best_lag),
-      'lip_sync_first': trends['lip_sync'].first,
-      'lip_sync_last': trends['lip_sync'].last,
-  }
-  if 'frechet' in trends:
-    figures['frechet_first'] = trends['frechet'].first
-    figures['frechet_last'] = trends['frechet'].last
   failures = {
       name: drift.time_to_failure(trends[name], limit, window_s)
       for name, limit in LIMITS.items()
       if name in trends
   }
+  early = drift.trend(per_frame['identity'][: 60 * fps], fps, window_s)
   happened = [time for time in failures.values() if time is not None]
-  # A video that never fails has no such figure: it is longer than the video.
-  figures['time_to_failure_s'] = min(happened) if happened else np.nan
+  figures = _figures(seen, mouth, trends, size) | {
+      'identity_slope_first_min': early.slope,
+      # Not "never" where nothing fails: a mean would leave out the best videos.
+      'within_limits_s': min(happened, default=len(seen.energy) / fps),
+  }
   return {
       'figures': figures,
       'curves': {
@@ -216,6 +241,33 @@ def _summarise(
           },
       },
   }
+
+
+def _figures(seen, mouth, trends, size) -> dict[str, float]:
+  """Figures of the whole video and of its ends."""
+  count = min(len(mouth), len(seen.energy))
+  read = seen.reading.tracks['mouth']
+  sync = lip_sync.measure(read[:count], mouth[:count])
+  ends = seen.colours[-size:].mean(axis=0) - seen.colours[:size].mean(axis=0)
+  same, moved = trends['identity'], trends['motion']
+  figures = {
+      'frames': float(len(seen.energy)),
+      'identity_first': same.first,
+      'identity_last': same.last,
+      'identity_change': same.last / same.first - 1.0,
+      'identity_slope_per_min': same.slope,
+      'identity_slope_interval': same.slope_interval,
+      'lab_shift_last': float(np.linalg.norm(ends)),
+      'motion_last_over_first': moved.last / max(moved.first, 1e-9),
+      'lip_sync': sync.correlation,
+      'best_lag': float(sync.best_lag),
+      'lip_sync_first': trends['lip_sync'].first,
+      'lip_sync_last': trends['lip_sync'].last,
+  }
+  if 'frechet' in trends:
+    figures['frechet_first'] = trends['frechet'].first
+    figures['frechet_last'] = trends['frechet'].last
+  return figures
 
 
 def _plain(trend: drift.Trend) -> dict:

@@ -21,7 +21,9 @@ from asymtalker_jax.evals import report
 COLOURS = ('#0b6bcb', '#c9372c', '#1f845a', '#8f5be8', '#a54800', '#206a83')
 EMBEDDED_MB = 24.0  # larger videos are linked
 THUMBNAIL_PX, THUMBNAILS = 96, 60
+# Of a plot, in pixels.
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 170, 62, 22, 10
+_SPAN = _WIDTH - _LEFT - 12
 
 _STYLE = '''
 body{font:14px/1.45 system-ui,sans-serif;margin:1.5em;color:#172b4d;
@@ -63,7 +65,7 @@ class Run:
 
   Attributes:
     folder: that the path of the video in `result` is relative to.
-    result: of `long_run.measure`, with 'video'.
+    result: of `long_run.measure`, with 'video' and 'person'.
     thumbnails: [n, H, W, 3] uint8, evenly spread; may be empty.
   """
 
@@ -156,56 +158,97 @@ def _finite(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
   return times[kept], values[kept]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Scale:
+  """From seconds and values to pixels of a plot.
+
+  Attributes:
+    end: seconds at the right.
+    low, high: values at the bottom and at the top.
+  """
+
+  end: float
+  low: float
+  high: float
+
+  def across(self, seconds):
+    return _LEFT + _SPAN * seconds / self.end
+
+  def down(self, value):
+    depth = _HEIGHT - _TOP - _BOTTOM
+    return _TOP + depth * (self.high - value) / (self.high - self.low)
+
+
+def _scale(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> _Scale:
+  """One that all lines (times, values) fit into, with some room."""
+  low = min(values.min() for _, values in lines.values())
+  high = max(values.max() for _, values in lines.values())
+  room = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
+  # The last window is centred half a window before the end.
+  end = max(times[-1] + times[0] for times, _ in lines.values())
+  return _Scale(end=end, low=low - room, high=high + room)
+
+
+def _grid(scale: _Scale) -> str:
+  """Lines and numbers of the axes."""
+  parts = []
+  for value in np.linspace(scale.low, scale.high, 5)[1:-1]:
+    y = scale.down(value)
+    parts.append(
+        f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + _SPAN}" y1="{y:.1f}"'
+        f' y2="{y:.1f}"/><text x="{_LEFT - 6}" y="{y + 4:.1f}"'
+        f' text-anchor="end">{value:.3g}</text>'
+    )
+  for time in np.linspace(0, scale.end, 7):
+    parts.append(
+        f'<text x="{scale.across(time):.1f}" y="{_HEIGHT - 6}"'
+        f' text-anchor="middle">{time:.0f} s</text>'
+    )
+  return ''.join(parts)
+
+
+def _line(
+    name: str, times: np.ndarray, values: np.ndarray, failed: float | None,
+    colour: str, scale: _Scale,
+) -> str:  # pyformat: disable
+  """A curve, and where it passed its limit."""
+  points = ' '.join(
+      f'{scale.across(t):.1f},{scale.down(v):.1f}'
+      for t, v in zip(times, values)
+  )
+  drawn = (
+      f'<polyline fill="none" stroke="{colour}" stroke-width="1.8"'
+      f' points="{points}"><title>{html.escape(name)}</title></polyline>'
+  )
+  if failed is None:
+    return drawn
+  x = scale.across(failed)
+  return drawn + (
+      f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"'
+      f' stroke="{colour}" stroke-dasharray="4 3"/>'
+  )
+
+
 def _plot(metric: str, curves: Mapping, colours: Mapping[str, str]) -> str:
   """One figure of all runs over time as SVG."""
   lines = {name: _finite(curve) for name, curve in curves.items()}
   lines = {name: line for name, line in lines.items() if len(line[0])}
   if not lines:
     return ''
-  # The last window is centred half a window before the end.
-  end = max(t[-1] + t[0] for t, _ in lines.values())
-  low = min(v.min() for _, v in lines.values())
-  high = max(v.max() for _, v in lines.values())
-  room = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
-  low, high = low - room, high + room
-  span, depth = _WIDTH - _LEFT - 12, _HEIGHT - _TOP - _BOTTOM
-  across = lambda t: _LEFT + span * t / end
-  down = lambda v: _TOP + depth * (high - v) / (high - low)
-  parts = []
-  for value in np.linspace(low, high, 5)[1:-1]:
-    y = down(value)
-    parts.append(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - 12}" y1="{y:.1f}"'
-        f' y2="{y:.1f}"/><text x="{_LEFT - 6}" y="{y + 4:.1f}"'
-        f' text-anchor="end">{value:.3g}</text>'
-    )
-  for time in np.linspace(0, end, 7):
-    parts.append(
-        f'<text x="{across(time):.1f}" y="{_HEIGHT - 6}"'
-        f' text-anchor="middle">{time:.0f} s</text>'
-    )
-  for name, (times, values) in lines.items():
-    points = ' '.join(
-        f'{across(t):.1f},{down(v):.1f}' for t, v in zip(times, values)
-    )
-    parts.append(
-        f'<polyline fill="none" stroke="{colours[name]}" stroke-width="1.8"'
-        f' points="{points}"><title>{html.escape(name)}</title></polyline>'
-    )
-    failed = curves[name].get('time_to_failure_s')
-    if failed is not None:
-      x = across(failed)
-      parts.append(
-          f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}"'
-          f' y2="{_HEIGHT - _BOTTOM}" stroke="{colours[name]}"'
-          ' stroke-dasharray="4 3"/>'
+  scale = _scale(lines)
+  drawn = [
+      _line(
+          name, *line, curves[name].get('time_to_failure_s'), colours[name],
+          scale,
       )
+      for name, line in lines.items()
+  ]  # pyformat: disable
   title = html.escape(metric.replace('_', ' '))
   return (
       f'<div><h2>{title}</h2><svg viewBox="0 0 {_WIDTH} {_HEIGHT}"'
       f' width="{_WIDTH}" height="{_HEIGHT}" data-left="{_LEFT}"'
-      f' data-span="{span}" data-end="{end:.3f}">{"".join(parts)}'
-      f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - 12}"'
+      f' data-span="{_SPAN}" data-end="{scale.end:.3f}">{_grid(scale)}'
+      f'{"".join(drawn)}<line class="axis" x1="{_LEFT}" x2="{_LEFT + _SPAN}"'
       f' y1="{_HEIGHT - _BOTTOM}" y2="{_HEIGHT - _BOTTOM}"/>'
       f'<line class="cursor" x1="{_LEFT}" x2="{_LEFT}" y1="{_TOP}"'
       f' y2="{_HEIGHT - _BOTTOM}"/></svg></div>'

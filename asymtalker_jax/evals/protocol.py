@@ -49,6 +49,11 @@ class Result:
     return values
 
 
+def reason(error: Exception) -> str:
+  """What an error says, on one line."""
+  return ' '.join(str(error).split()) or type(error).__name__
+
+
 class _Scoring:
   """One system on its way through the cases."""
 
@@ -65,9 +70,9 @@ class _Scoring:
 
   def fail(self, case: str, error: Exception, **more: str) -> None:
     """Notes a video that could not be read or measured."""
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    self.result.failures.append({'video': case, 'reason': reason} | more)
-    logging.error('%s, %s: %s', self.name, case, reason)
+    why = reason(error)
+    self.result.failures.append({'video': case, 'reason': why} | more)
+    logging.error('%s, %s: %s', self.name, case, why)
 
   def score(self, case: cases_lib.Case) -> None:
     """Measures the video of one case."""
@@ -107,6 +112,23 @@ class _Scoring:
     self.result.figures['videos'] = float(len(self.result.clips))
 
 
+def _check_measured(scorings: Sequence[_Scoring], count: int) -> None:
+  """Whether there is ground truth, and a system beside it where one is asked.
+
+  Raises:
+    ValueError: says why there is nothing to measure.
+  """
+  measured = [scoring for scoring in scorings if scoring.result.clips]
+  if scorings[0] in measured and len(measured) > min(1, len(scorings) - 1):
+    return
+  empty = next(scoring for scoring in scorings if scoring not in measured)
+  first = (empty.result.failures or scorings[0].result.failures)[0]
+  raise ValueError(
+      f'{empty.name}: none of {count} videos could be measured, the first'
+      f' because of: {first["reason"]}'
+  )
+
+
 def run(
     systems: dict[str, systems_lib.System],
     cases: cases_lib.Cases,
@@ -143,14 +165,7 @@ def run(
     for scoring in scorings:
       scoring.score(case)
     logging.info('video %d/%d: %s', index + 1, len(cases), name)
-  measured = [scoring for scoring in scorings if scoring.result.clips]
-  if scorings[0] not in measured or len(measured) == 1 < len(scorings):
-    empty = next(scoring for scoring in scorings if scoring not in measured)
-    first = (empty.result.failures or scorings[0].result.failures)[0]
-    raise ValueError(
-        f'{empty.name}: none of {len(cases)} videos could be measured, the'
-        f' first because of: {first["reason"]}'
-    )
+  _check_measured(scorings, len(cases))
   for scoring in scorings:
     scoring.finish(scorings[0])
   return {scoring.name: scoring.result for scoring in scorings}

@@ -44,6 +44,23 @@ def verify_identities(embedding: np.ndarray) -> dict[str, float]:
   }
 
 
+def _compare(
+    read: Sequence[np.ndarray], truth: Sequence[np.ndarray]
+) -> dict[str, float]:
+  """Figures of one track, a row per clip; see `validate`."""
+  per_clip = [
+      lip_sync.correlation(r, t) for r, t in zip(read, truth)
+      if np.std(t) > 1e-4
+  ]  # pyformat: disable
+  all_read, all_truth = np.concatenate(read), np.concatenate(truth)
+  return {
+      'per_clip': float(np.mean(per_clip)),
+      'worst_clip': float(np.min(per_clip)),
+      'overall': lip_sync.correlation(all_read, all_truth),
+      'mean_error': float(np.mean(np.abs(all_read - all_truth))),
+  }
+
+
 def validate(
     reader: reader_lib.Reader,
     clips: Sequence[types.Clip],
@@ -78,23 +95,8 @@ def validate(
       truth[name].append(clip.tracks[name])
     at = np.linspace(0, len(frames) - 1, gallery_frames).astype(int)
     embedding.append(reading.embedding[at])
-  figures = {}
-  for name in names:
-    per_clip = [
-        lip_sync.correlation(r, t)
-        for r, t in zip(read[name], truth[name])
-        if np.std(t) > 1e-4
-    ]
-    all_read = np.concatenate(read[name])
-    all_truth = np.concatenate(truth[name])
-    figures[name] = {
-        'per_clip': float(np.mean(per_clip)),
-        'worst_clip': float(np.min(per_clip)),
-        'overall': lip_sync.correlation(all_read, all_truth),
-        'mean_error': float(np.mean(np.abs(all_read - all_truth))),
-    }
   return {
       'clips': len(clips),
-      'tracks': figures,
+      'tracks': {name: _compare(read[name], truth[name]) for name in names},
       'identity': verify_identities(np.stack(embedding)),
   }

@@ -52,6 +52,27 @@ def paper_rows(name: str, metrics: dict) -> list[dict]:
   ]
 
 
+def _long_videos(
+    name: str, folder: pathlib.Path, metrics: dict
+) -> dict[str, page.Run]:
+  """Those of a run, by the names they are shown under.
+
+  Raises:
+    FileNotFoundError: a video is not there any more.
+  """
+  runs = {}
+  results = metrics['long']['videos'] if 'long' in metrics else []
+  for result in results:
+    path = folder / result['video']
+    if not path.is_file():
+      raise FileNotFoundError(f'{path}: no such video')
+    many = f', person {result["person"]}' if len(results) > 1 else ''
+    runs[name + many] = page.Run(
+        folder=folder, result=result, thumbnails=_thumbnails(path)
+    )
+  return runs
+
+
 def compare(
     folders: Sequence[str], out: str, published: str | None = None
 ) -> str:
@@ -70,21 +91,15 @@ def compare(
     FileNotFoundError: a folder without metrics.json, or without its video.
     ValueError: two runs of one name, or nothing to compare.
   """
-  runs, rows, target = {}, [], pathlib.Path(out)
+  runs: dict[str, page.Run] = {}
+  rows, target = [], pathlib.Path(out)
   names = [pathlib.Path(folder).resolve().name for folder in folders]
   if len(set(names)) < len(names):
     raise ValueError(f'--compare: runs named {names}; expected different names')
   for name, folder in zip(names, map(pathlib.Path, folders)):
     metrics = _read(folder)
     rows += paper_rows(name, metrics)
-    if 'video' not in metrics.get('long', {}):
-      continue
-    path = folder / metrics['long']['video']
-    if not path.is_file():
-      raise FileNotFoundError(f'{path}: no such video')
-    runs[name] = page.Run(
-        folder=folder, result=metrics['long'], thumbnails=_thumbnails(path)
-    )
+    runs |= _long_videos(name, folder, metrics)
   texts = []
   if runs:
     page.write(target / 'drift.html', runs)

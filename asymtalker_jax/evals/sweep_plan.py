@@ -10,6 +10,7 @@ with a seed, and the folder of everything follows from its name:
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -17,10 +18,12 @@ import re
 import shlex
 from typing import Any
 
+from asymtalker_jax.evals import reader
 from asymtalker_jax.evals import report
 
 KEYS = ('name', 'seeds', 'shared', 'stages', 'arms', 'figures')
 BETTER = ('lower', 'higher', 'near 1', 'near 0')
+_CONFIG = '--config='
 _NAME = re.compile(r'[a-z0-9][a-z0-9_.]*')
 
 
@@ -48,11 +51,32 @@ class Stage:
     """Written when the command has ended well."""
     return self.folder.with_name(f'{self.name}.done.json')
 
+  @property
+  def _spent(self) -> pathlib.Path:
+    """What starts of the command have taken that have not ended it yet."""
+    return self.folder.with_name(f'{self.name}.spent.json')
+
+  def inputs(self) -> dict[str, str]:
+    """SHA-256 of files that the command reads and that are not of the sweep:
+    its config, and the bundled reader of an evaluation."""
+    paths = [
+        pathlib.Path(word.removeprefix(_CONFIG).partition(':')[0])
+        for word in self.words
+        if word.startswith(_CONFIG)
+    ]
+    if self.words[0] == 'evaluate':
+      paths += sorted(reader.BUNDLED.glob('reader.*'))
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+        if path.is_file()  # The command says what is wrong with it.
+    }
+
   def cost(self) -> dict[str, float] | None:
-    """What a finished stage took since its last start; None: not finished.
+    """What a finished stage took, all its starts together; None: not finished.
 
     Raises:
-      ValueError: the folder was made by another command.
+      ValueError: the folder was made by another command, or from other files.
     """
     if not self._note.is_file():
       return None
@@ -62,13 +86,33 @@ class Stage:
           f'{self.folder}: was made by `{found["command"]}`, this sweep says'
           f' `{self.command}`; expected another --out'
       )
+    before, now = found.get('inputs', {}), self.inputs()
+    changed = sorted(k for k in before | now if before.get(k) != now.get(k))
+    if changed:
+      raise ValueError(
+          f'{self.folder}: was made from other contents of {changed}; expected'
+          ' another --out'
+      )
     return found['cost']
 
-  def finish(self, cost: Mapping[str, float]) -> None:
-    """Notes that the command has ended well."""
-    report.write_json(
-        self._note, {'command': self.command, 'cost': dict(cost)}
-    )
+  def spent(self) -> dict[str, float]:
+    """What starts have taken that have not ended the command."""
+    if not self._spent.is_file():
+      return {'wall_s': 0.0, 'processor_s': 0.0}
+    return json.loads(self._spent.read_text())
+
+  def spend(self, cost: Mapping[str, float]) -> None:
+    """Notes what the starts so far have taken; see `spent`."""
+    report.write_json(self._spent, dict(cost))
+
+  def finish(
+      self, cost: Mapping[str, float], inputs: Mapping[str, str]
+  ) -> None:
+    """Notes that the command has ended well, what all its starts took, and
+    its `inputs` when it was started."""
+    note = {'command': self.command, 'inputs': dict(inputs), 'cost': dict(cost)}
+    report.write_json(self._note, note)
+    self._spent.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -56,10 +56,15 @@ def fitted(
 ) -> tuple[np.ndarray, types.Clip]:
   """Frames [N, H, W, 3] at the size of ground truth, and as much ground truth.
 
+  Ground truth itself comes back as the same array, which is how metrics know
+  it.
+
   Raises:
     ValueError: another shape, or lengths more than SLACK_FRAMES apart.
   """
   truth = case.clip
+  if frames is truth.frames:
+    return truth.frames, truth
   height, width = truth.frames.shape[1:3]
   limit = len(truth.frames) + SLACK_FRAMES
   kept = []
@@ -142,11 +147,12 @@ class Kept:
       size: tuple[int, int],
       settings: dict,
   ):
-    """Describes the folder.
+    """Describes the folder; nothing is written yet.
 
     Args:
       model: generates what is not there yet.
-      folder: made if it is not there.
+      folder: made for the first video. FOLDER.json beside it has the settings:
+        inside it, a case could have that name.
       size: (height, width) that the model generates.
       settings: of the model; must be those of the videos already there.
 
@@ -154,11 +160,11 @@ class Kept:
       ValueError: the folder holds videos of other settings.
     """
     self._model, self._size = model, size
-    self._folder = pathlib.Path(folder)
+    self._folder, self._settings = pathlib.Path(folder), settings
+    self._note = self._folder.with_name(f'{self._folder.name}.json')
     self.reports: list[dict] = []
-    note = self._folder / 'settings.json'
-    if note.exists():
-      found = json.loads(note.read_text())
+    if self._note.exists():
+      found = json.loads(self._note.read_text())
       if found != settings:
         changed = sorted(
             k for k in found | settings if found.get(k) != settings.get(k)
@@ -167,8 +173,6 @@ class Kept:
             f'{folder}: holds videos made with other values of {changed};'
             ' expected a new --out'
         )
-    else:
-      report.write_json(note, settings)
 
   def paths(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
     """The video of a case, and its report, which is written last."""
@@ -180,6 +184,9 @@ class Kept:
     if path.exists() and note.exists():
       return
     image = resized(case.image, *self._size)
+    if not self._note.exists():
+      report.write_json(self._note, self._settings)
+    self._folder.mkdir(exist_ok=True)
     sound = media.sound_of(case.clip.waveform)
     with media.VideoWriter(path, *self._size, sound=sound, crf=CRF) as file:
       for frame in self._model(image, case.clip.waveform, case.name):

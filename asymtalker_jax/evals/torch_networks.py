@@ -18,7 +18,6 @@ _ALEXNET = {
     '0': (4, 2, False), '3': (1, 2, True), '6': (1, 1, True),
     '8': (1, 1, False), '10': (1, 1, False),
 }  # pyformat: disable
-I3D_SIZE, I3D_FEATURES = 224, 400
 
 
 def _torch():
@@ -41,7 +40,9 @@ def _load(path: str | os.PathLike):
   torch = _torch()
   try:
     return torch.load(path, map_location='cpu', weights_only=True)
-  except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+  except (
+      pickle.UnpicklingError, RuntimeError, EOFError, LookupError
+  ) as error:  # pyformat: disable
     raise ValueError(f'{path}: not a plain PyTorch state dict') from error
 
 
@@ -102,18 +103,12 @@ def i3d(path: str | os.PathLike) -> Callable[[np.ndarray], np.ndarray]:
   return features
 
 
-def lpips(
-    backbone: str | os.PathLike, calibration: str | os.PathLike
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-  """Distance [n] of frames to frames, both [n, H, W, 3] uint8.
-
-  LPIPS 0.1 on AlexNet (Zhang et al. 2018): unit-length features of five layers,
-  squared differences weighted per channel, averaged over pixels, summed.
+def _lpips_weights(backbone, calibration) -> tuple[list, list]:
+  """Layers of AlexNet (kernel, bias, and how), and the weights per channel.
 
   Raises:
     ValueError: files of other networks.
   """
-  torch = _torch()
   state, weights = _load(backbone), _load(calibration)
   try:
     layers = [
@@ -126,6 +121,22 @@ def lpips(
         f'{backbone}, {calibration}: no {error}; expected AlexNet of'
         ' torchvision and LPIPS 0.1 for it'
     ) from error
+  return layers, mixes
+
+
+def lpips(
+    backbone: str | os.PathLike, calibration: str | os.PathLike
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """Distance [n] of frames to frames, both [n, H, W, 3] uint8.
+
+  LPIPS 0.1 on AlexNet (Zhang et al. 2018): unit-length features of five layers,
+  squared differences weighted per channel, averaged over pixels, summed.
+
+  Raises:
+    ValueError: files of other networks.
+  """
+  torch = _torch()
+  layers, mixes = _lpips_weights(backbone, calibration)
   functional = torch.nn.functional
 
   def unit_features(frames: np.ndarray):

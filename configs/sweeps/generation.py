@@ -37,7 +37,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
   )
   config.stages = (
       ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
-       ' --out={evaluation} --clips=16 --seconds=600 --seed={seed}'),
+       ' --out={evaluation} --clips=16 --seconds=600 --long_videos=3'
+       ' --seed={seed}'),
   )
   # The first is what the others are compared with.
   config.arms = (
@@ -49,9 +50,12 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
       ('carry_latent', ('evaluation', '--carry=latent')),
   )
   config.figures = (
-      ('drift of identity, 1/min', 'near 0', 'long.curves.identity.slope'),
-      ('identity, change in 600 s', 'near 0', 'long.figures.identity_change'),
-      ('Frechet, last window', 'lower', 'long.figures.frechet_last'),
+      ('drift of identity, 1/min', 'near 0',
+       'long.figures.identity_slope_per_min'),
+      ('drift of identity, first 60 s, 1/min', 'near 0',
+       'long.figures.identity_slope_first_min'),
+      ('identity, last window', 'higher', 'long.figures.identity_last'),
+      ('time within limits, s', 'higher', 'long.figures.within_limits_s'),
       ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),
       ('lip-sync, 600 s', 'higher', 'long.figures.lip_sync'),
       ('Frechet, clips', 'lower', 'systems.student.figures.frechet'),

@@ -1,7 +1,9 @@
 """`asymtalker evaluate` on synthetic clips with random weights."""
 
+import dataclasses
 import json
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -10,11 +12,13 @@ import pytest
 from asymtalker_jax import types
 from asymtalker_jax.cli import main
 from asymtalker_jax.evals import reader as reader_lib
+from asymtalker_jax.evals import report
 from asymtalker_jax.generate import media
 from asymtalker_jax.inputs import source
 from asymtalker_jax.models.metric import puppet_reader
 from tests.evals import tiny_bundle
 
+ROOT = pathlib.Path(__file__).parents[2]
 FRAMES = 36
 READER = dict(
     tracks=['mouth', 'yaw', 'pitch', 'blink'], embedding=8, widths=[8, 8, 8],
@@ -64,21 +68,31 @@ def read(path):
 
 
 def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
-  words = '--clips=2', '--seconds=4', '--steps=1'
+  words = (
+      '--clips=2', '--seconds=4', '--window_s=2', '--long_videos=2',
+      '--steps=1',
+  )  # pyformat: disable
   assert run(*words) == 0
   printed = capsys.readouterr().out
   assert '| figure | target | gt | vae | student |' in printed
-  assert '- puppets: ' in printed and '72 samples of gt' in printed
+  assert '- puppets: ' in printed
+  assert '72 samples of each of gt, vae, student' in printed
   metrics = read(tmp_path)
   assert set(metrics['systems']) == {'gt', 'vae', 'student'}
   assert metrics['systems']['gt']['figures']['psnr'] == 100.0
   assert metrics['long']['figures']['frames'] == 100
+  assert set(metrics['long']['figures']) == set(report.LONG_ROWS)
+  long = metrics['long']['videos']
+  assert [video['person'] for video in long] == [0, 1]
+  assert metrics['long']['figures']['identity_last'] == pytest.approx(
+      np.mean([video['figures']['identity_last'] for video in long])
+  )
   assert {p.name for p in (tmp_path / 'out').iterdir()} == {
       'metrics.json', 'table.md', 'curves.png', 'frames.png', 'drift.png',
       'drift_frames.png', 'drift.html', 'videos',
   }
   page = (tmp_path / 'out/drift.html').read_text()
-  assert 'src="data:video/mp4;base64,' in page and 'http' not in page
+  assert page.count('src="data:video/mp4;base64,') == 2 and '://' not in page
   videos = tmp_path / 'out/videos/student'
   before = {p.name: p.stat().st_mtime_ns for p in videos.iterdir()}
   (videos / 'test_00001.mp4').unlink()
@@ -99,7 +113,7 @@ def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
   assert main.main([
       'evaluate', f'--compare={tmp_path}/out', f'--out={tmp_path}/page'
   ]) == 0
-  assert (tmp_path / 'page/drift.html').stat().st_size > 5000
+  assert 'out, person 1' in (tmp_path / 'page/drift.html').read_text()
 
 
 def test_student_and_teacher_are_compared_in_one_run(run, tmp_path, capsys):
@@ -171,6 +185,47 @@ def test_parts_are_generated_apart_and_scored_together(run, tmp_path, capsys):
   assert len(videos) == 3
 
 
+def test_a_part_goes_on_behind_a_case_that_cannot_be_made(
+    run, tmp_path, capsys, monkeypatch
+):
+  clips = [_clip(seed) for seed in range(3)]
+  clips[0] = dataclasses.replace(clips[0], frames=clips[0].frames[:, :16])
+  monkeypatch.setattr(source, 'open_clips', lambda path, split: clips)
+  assert run('--clips=3', '--steps=1', '--part=0/2') == 1
+  printed = capsys.readouterr().out
+  assert '1 of 2 videos of part 0/2' in printed
+  assert '- student: test_00000: frames of 32x16 pixels' in printed
+  assert (tmp_path / 'out/videos/student/test_00002.mp4').exists()
+
+
+@pytest.mark.parametrize('flags, message', [
+    (('--clips=1', '--seconds=10'), 'mouth'),
+    (('--clips=1', '--metrics=pixels,puppets'), 'no mouth tracks'),
+])
+def test_data_without_mouth_tracks_is_refused_before_anything_is_made(
+    run, tmp_path, capsys, monkeypatch, flags, message
+):
+  clips = [dataclasses.replace(_clip(0), tracks={})]
+  monkeypatch.setattr(source, 'open_clips', lambda path, split: clips)
+  assert run(*flags) == 2
+  error = capsys.readouterr().err.strip()
+  assert message in error and '\n' not in error
+  assert not (tmp_path / 'out').exists()
+
+
+def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
+  pytest.importorskip('espeakng_loader')
+  assert main.main([
+      'data', 'build', f'--out={tmp_path}/puppets', '--size=128', '--frames=50',
+      '--clips_train=1', '--clips_test=2', '--workers=0',
+  ]) == 0  # pyformat: disable
+  code = main.main([
+      'evaluate', '--bundle=tiny', f'--data={tmp_path}/puppets', '--clips=2',
+      f'--out={tmp_path}/out', f'--gate={ROOT}/configs/gate.py',
+  ])  # pyformat: disable
+  assert code == 0, capsys.readouterr().out
+
+
 @pytest.mark.parametrize('flag, message', [
     ('--clips=9', 'clips=9'),
     ('--clips=-1', 'clips'),
@@ -183,12 +238,32 @@ def test_parts_are_generated_apart_and_scored_together(run, tmp_path, capsys):
     ('--part=2/2', '0 <= I < N'),
     ('--videos=nowhere', 'no such folder of videos'),
     ('--gate=nowhere.py', 'nowhere.py'),
+    ('--seconds=20 --window_s=0.5', 'window_s=0.5: expected at least 1'),
+    ('--seconds=1 --window_s=1', '--seconds=1: expected at least 1.28'),
+    ('--seconds=5', '--seconds=5: expected at least 10'),
+    ('--seconds=10 --long_videos=0', 'long_videos=0: expected at least 1'),
+    ('--seconds=10 --long_videos=4', 'of 3 different people'),
+    ('--bundle=nowhere', 'nowhere'),
+    ('--seconds=10 --metrics=pixels --reader=nowhere', 'nowhere/reader.json'),
+    ('--metrics=fid', '1 of 1 files are missing'),
+    ('--roles=student,teacher --metrics=pixels', "'puppets' or 'sync'"),
+    ('--roles=student,teacher --guidance=2 --steps=1,0', "'0'"),
+    ('--clips=0 --seconds=10 --gate=GATE', "['clips']"),
 ])
-def test_wrong_values_are_one_line(run, capsys, flag, message):
+def test_wrong_values_are_one_line_and_leave_nothing(
+    run, tmp_path, capsys, flag, message
+):
+  gate = tmp_path / 'gate.py'
+  gate.write_text(
+      'import ml_collections\n'
+      'def get_config():\n'
+      '  return ml_collections.ConfigDict({"clips": {"psnr": {"min": 0.0}}})\n'
+  )
   clips = () if 'clips' in flag else ('--clips=1',)
-  assert run(flag, *clips) == 2
+  assert run(*flag.replace('GATE', str(gate)).split(), *clips) == 2
   error = capsys.readouterr().err.strip()
   assert message in error and '\n' not in error
+  assert not (tmp_path / 'out').exists()
 
 
 def test_missing_flags_are_named(capsys):

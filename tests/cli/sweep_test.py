@@ -37,7 +37,7 @@ def get_config():
            ' --config.optimizer.warmup_steps=0 --config.seed={{seed}}'
            ' --config.continuity_carry=latent --config.remat=none'),
           ('evaluation', 'evaluate --bundle={{student}}/bundle --clips=1'
-           ' --data={{puppets}} --out={{evaluation}} --seconds=2'
+           ' --data={{puppets}} --out={{evaluation}} --seconds=2 --window_s=1'
            ' --carry=latent'),
       ),
       'arms': (('method',),),
@@ -75,14 +75,21 @@ def kill_when(process, reached, seconds=300):
   process.wait()
 
 
-def test_a_killed_sweep_goes_on_and_gives_a_whole_table(
-    sweep, tmp_path, capsys
-):
+def start(sweep, out):
+  """A sweep in a process of its own; what it prints goes to OUT/printed."""
+  out.mkdir(exist_ok=True)
+  with open(out / 'printed', 'w') as printed:
+    return subprocess.Popen(
+        [sys.executable, '-m', 'asymtalker_jax.cli.main', *words(sweep, out)],
+        cwd=ROOT, stdout=printed, stderr=subprocess.STDOUT,
+    )  # pyformat: disable
+
+
+def test_a_killed_sweep_goes_on_and_gives_the_same_table(sweep, tmp_path):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  assert cli.main(words(sweep, whole)) == 0
-  assert '| method | ' in capsys.readouterr().out
-  command = [sys.executable, '-m', 'asymtalker_jax.cli.main']
-  process = subprocess.Popen(command + words(sweep, broken), cwd=ROOT)
+  assert start(sweep, whole).wait() == 0
+  assert '| method | ' in (whole / 'printed').read_text()
+  process = start(sweep, broken)
   second = broken / 'small/method-1/student'
   # In the middle of the second training, as a rule during a save.
   kill_when(process, (second / 'checkpoints/1').exists)
@@ -90,17 +97,16 @@ def test_a_killed_sweep_goes_on_and_gives_a_whole_table(
   assert not (broken / 'small/method-1/evaluation').exists()
   first = broken / 'small/method-0/student.done.json'
   before = first.stat().st_mtime_ns
-  assert cli.main(words(sweep, broken)) == 0
-  printed = capsys.readouterr().out
+  assert start(sweep, broken).wait() == 0
+  printed = (broken / 'printed').read_text()
   assert 'point 1, method-1: asymtalker train-student' in printed
   assert 'point 0' not in printed and first.stat().st_mtime_ns == before
-  found = [
-      json.loads((out / 'small/results.json').read_text())
+  arms = [
+      json.loads((out / 'small/results.json').read_text())['arms']
       for out in (whole, broken)
   ]
-  values = [f['arms']['method']['SSIM']['values'] for f in found]
-  assert values[0]['0'] == values[1]['0'] and set(values[1]) == {'0', '1'}
-  assert all(point['finished'] for point in found[1]['points'])
+  assert set(arms[0]['method']['SSIM']['values']) == {'0', '1'}
+  assert arms[0] == arms[1]
 
 
 def test_a_point_needs_what_all_share_and_its_number(sweep, tmp_path, capsys):
@@ -138,6 +144,35 @@ def test_what_all_share_must_not_fail(tmp_path, capsys):
   shared = (('data', 'data build --out={data} --dataset=nothing'),)
   assert cli.main(words(made_up(tmp_path, shared=shared), tmp_path)) == 2
   assert "dataset 'nothing'" in capsys.readouterr().err
+
+
+def test_a_folder_made_in_another_way_is_found_before_anything_runs(
+    tmp_path, capsys
+):
+  last = tmp_path / 'made_up/b-0/train.done.json'
+  last.parent.mkdir(parents=True)
+  last.write_text(json.dumps({'command': 'asymtalker other', 'cost': {}}))
+  assert cli.main(words(made_up(tmp_path), tmp_path)) == 2
+  out, err = capsys.readouterr()
+  assert 'was made by `asymtalker other`' in err and 'point 0' not in out
+  assert [p.name for p in (tmp_path / 'made_up').iterdir()] == ['b-0']
+
+
+def test_an_arm_that_diverges_is_a_point_that_failed(
+    tmp_path, monkeypatch, capsys
+):
+  def diverge(*unused):
+    raise FloatingPointError('loss is nan at step 3')
+
+  monkeypatch.setattr(teacher, 'train', diverge)
+  stages = (('train', f'train-teacher --config={ROOT}/configs/teacher.py:micro'
+             ' --data=a --workdir={train}'),)  # pyformat: disable
+  path = made_up(tmp_path, stages=stages, arms=(('a',),))
+  assert cli.main(words(path, tmp_path)) == 1
+  out, err = capsys.readouterr()
+  assert '1 points failed: 0 (a-0)' in out and 'loss is nan at step 3' in err
+  spent = json.loads((tmp_path / 'made_up/a-0/train.spent.json').read_text())
+  assert spent['wall_s'] > 0
 
 
 def test_sigterm_ends_the_sweep_and_not_only_its_training(

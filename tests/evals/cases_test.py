@@ -125,6 +125,40 @@ def test_videos_of_others_are_found_by_name(tmp_path):
   assert len(frames) == len(truth.frames) == FRAMES
 
 
+def test_the_fingerprint_changes_with_every_file_of_a_row(tmp_path):
+  for name in ('a.mp4', 'a.png', 'a.wav'):
+    (tmp_path / name).write_bytes(b'1')
+  row = {'video': 'a.mp4', 'image': 'a.png', 'audio': 'a.wav'}
+  seen = [manifest(tmp_path, row).fingerprint]
+  for name in row.values():
+    (tmp_path / name).write_bytes(b'22')
+    seen.append(manifest(tmp_path, row).fingerprint)
+  seen.append(manifest(tmp_path, row | {'image': ''}).fingerprint)
+  assert all(a != b for a, b in zip(seen, seen[1:]))
+  assert manifest(tmp_path, row | {'image': ''}).fingerprint == seen[-1]
+
+
+def test_a_case_may_be_called_like_any_file_of_ours(tmp_path):
+  write_video(tmp_path / 'settings.mp4')
+  case = manifest(tmp_path, {'video': 'settings.mp4'})[0]
+  made = []
+
+  class Model:
+    reports = [{'frames': FRAMES}]
+
+    def __call__(self, image, waveform, name):
+      made.append(name)
+      yield from still(case)
+
+  for _ in range(2):
+    kept = systems.Kept(Model(), tmp_path / 'out', (SIZE, SIZE), {'seed': 1})
+    assert not made or (tmp_path / 'out/settings.mp4').exists()
+    assert len(list(kept(case))) == FRAMES
+  assert made == ['settings'] and kept.reports == [{'frames': FRAMES}]
+  with pytest.raises(ValueError, match="other values of \\['seed'\\]"):
+    systems.Kept(Model(), tmp_path / 'out', (SIZE, SIZE), {'seed': 2})
+
+
 def test_metrics_are_what_the_protocol_calls():
   parts = {'update', 'figures', 'curves'}
   assert parts <= set(dir(pixels.Pixels)) & set(dir(metric_lib.Metric))

@@ -19,10 +19,11 @@ def earlier_run(folder, curves):
   folder.mkdir()
   with media.VideoWriter(folder / 'long.mp4', 32, 32) as file:
     file.write(np.zeros((500, 32, 32, 3), np.uint8))
-  values = {
-      'seconds': 20.0, 'video': 'long.mp4', 'curves': curves,
+  result = {
+      'seconds': 20.0, 'video': 'long.mp4', 'curves': curves, 'person': 7,
       'figures': {'frames': 500.0, 'identity_first': 0.9},
   }  # pyformat: disable
+  values = {'figures': result['figures'], 'videos': [result]}
   (folder / 'metrics.json').write_text(json.dumps({'long': values}))
 
 

@@ -10,6 +10,7 @@ import pytest
 from asymtalker_jax import types
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import long_run
+from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import pixels
 from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import puppets
@@ -77,6 +78,7 @@ def test_ground_truth_scores_perfectly(cases, metrics):
   np.testing.assert_allclose(figures['still_share'], 1 - 64 / 1024)
   assert [row['name'] for row in result.clips] == cases.names
   assert result.protocol['puppets']['samples'] == 3 * FRAMES
+  assert '120 samples of each of gt' in report.protocol_lines({'gt': result})
 
 
 def test_frozen_portrait_has_no_sync_and_no_motion(cases, metrics):
@@ -102,6 +104,8 @@ def test_failing_videos_are_listed_and_the_rest_is_scored(cases, metrics):
   assert results['broken'].figures['videos'] == 2.0
   np.testing.assert_allclose(results['broken'].figures['identity'], 1.0,
                              atol=1e-5)
+  lines = report.protocol_lines(results)
+  assert 'samples: 120 of gt, 80 of broken' in lines
 
 
 def test_a_metric_that_fails_leaves_the_others(clips, metrics):
@@ -114,6 +118,29 @@ def test_a_metric_that_fails_leaves_the_others(clips, metrics):
   assert 'mouth' in result.failures[0]['reason']
   assert result.figures['videos'] == 2.0
   assert result.protocol['pixels']['samples'] == 2
+
+
+def test_networks_see_ground_truth_once_for_all_runs(cases, tmp_path):
+  calls = []
+
+  def features(frames):
+    calls.append(int(frames[0, 0, 0, 0]))
+    return frames.mean(axis=(1, 2), dtype=np.float64)
+
+  def distance():
+    return [networks.FeatureDistance('fid', '', 3, features, tmp_path)]
+
+  black = lambda case: [0 * case.image] * len(case.clip.frames)
+  white = lambda case: [0 * case.image + 255] * len(case.clip.frames)
+  first = protocol.run({'black': black}, cases, distance)
+  real = [90, 91, 92]
+  assert sorted(calls) == [0, 0, 0, *real]
+  calls.clear()
+  second = protocol.run({'white': white}, cases, distance)
+  assert calls == [255] * 3
+  assert second['white'].figures['fid'] > 0
+  np.testing.assert_allclose(second['gt'].figures['fid'], 0.0, atol=1e-6)
+  assert first['gt'].protocol == second['gt'].protocol
 
 
 def test_nothing_to_measure_is_an_error(cases, metrics):
@@ -149,6 +176,7 @@ def test_lengths_and_sizes_are_brought_to_ground_truth(cases):
   frames, truth = systems.fitted(large[:-3], case)
   assert frames.shape == (FRAMES - 3, 32, 32, 3)
   np.testing.assert_array_equal(frames, truth.frames)
+  assert systems.fitted(case.clip.frames, case)[0] is case.clip.frames
   assert len(truth.waveform) == 640 * len(frames) == 640 * len(
       truth.tracks['mouth']
   )
@@ -177,14 +205,71 @@ def test_long_run_sees_a_fading_video(reader, clips):
       (task.image * (1 - 0.5 * index / count)).astype(np.uint8)
       for index in range(count)
   )
-  result, thumbnails = long_run.measure(fade, task, clips, reader, window_s=5.0)
+  truth = long_run.ground_truth(clips, reader)
+  result, thumbnails = long_run.measure(fade, task, truth, reader, window_s=5.0)
   figures = result['figures']
   assert figures['frames'] == 750 and len(thumbnails) == 3
   assert figures['lab_shift_last'] > 5.0
   assert len(result['curves']['identity']['values']) == 6
   assert len(result['curves']['frechet']['values']) == 6
   assert result['curves']['lab_shift']['time_to_failure_s'] in (5.0, 10.0, 15.0)
-  assert figures['time_to_failure_s'] <= 15.0
+  assert figures['within_limits_s'] <= 15.0
+  assert figures['identity_slope_first_min'] == figures[
+      'identity_slope_per_min'
+  ]
+  kept = iter([task.image] * count)
+  still, _ = long_run.measure(kept, task, truth, reader, window_s=5.0)
+  assert still['curves']['lab_shift']['time_to_failure_s'] is None
+  assert long_run.mean_figures([result, still])['frames'] == 750
+
+
+def test_a_video_that_never_fails_counts_with_its_whole_length(
+    reader, clips, monkeypatch
+):
+  monkeypatch.setattr(long_run, 'LIMITS', {'lab_shift': long_run.LIMITS[
+      'lab_shift'
+  ]})  # pyformat: disable
+  task = long_run.case(clips, 30.0)
+  truth = long_run.ground_truth(clips, reader)
+  results = [
+      long_run.measure(
+          [task.image] * 250 + [task.image + change] * 500, task, truth, reader
+      )[0]
+      for change in (np.uint8(0), np.uint8(60))
+  ]
+  times = [r['curves']['lab_shift']['time_to_failure_s'] for r in results]
+  assert times == [None, 10.0]
+  assert [r['figures']['within_limits_s'] for r in results] == [30.0, 10.0]
+  assert long_run.mean_figures(results)['within_limits_s'] == 20.0
+
+
+def test_the_slope_of_the_first_minute_is_beside_that_of_all(reader, clips):
+  task = long_run.case(clips, 120.0)
+  truth = long_run.ground_truth(clips, reader)
+  other = np.random.default_rng(0).integers(0, 256, (30, *task.image.shape))
+  # It loses the person in the first 60 s and stays as it then is.
+  frames = [
+      (task.image + (other[0] - task.image.astype(float)) * min(i / 1500, 1))
+      .astype(np.uint8) for i in range(3000)
+  ]  # pyformat: disable
+  figures = long_run.measure(frames, task, truth, reader)[0]['figures']
+  assert figures['identity_slope_first_min'] < 1.5 * figures[
+      'identity_slope_per_min'
+  ] < 0
+
+
+def test_long_videos_are_of_different_people_on_their_own_speech(clips):
+  alone, fewer = long_run.case(clips, 4.0), long_run.case(clips[:2], 4.0)
+  assert alone.name.startswith('long_4s_') and alone.name != fewer.name
+  assert alone.name == long_run.cases(clips, 4.0, 1)[0].name
+  tasks = long_run.cases([clips[0], *clips], 4.0, 3)
+  assert [task.clip.identity for task in tasks] == [0, 1, 2]
+  assert len({task.name for task in tasks}) == 3
+  np.testing.assert_array_equal(
+      tasks[2].clip.tracks['mouth'][:FRAMES], clips[2].tracks['mouth']
+  )
+  with pytest.raises(ValueError, match='3 clips are of 3 different people'):
+    long_run.cases(clips, 4.0, 4)
 
 
 def test_looped_speech_has_the_asked_length(clips):

@@ -11,6 +11,8 @@ from PIL import Image
 import pytest
 
 from asymtalker_jax.cli import main as cli
+from asymtalker_jax.evals import report
+from asymtalker_jax.evals import sweep_clock
 from asymtalker_jax.evals import sweep_plan
 from asymtalker_jax.evals import sweep_table
 
@@ -40,13 +42,13 @@ def finish(plan, errors):
   """Ends every stage, with (arm, seed) -> error of the evaluation."""
   for stage in plan.shared:
     stage.folder.mkdir(parents=True)
-    stage.finish({'wall_s': 60.0, 'processor_s': 30.0})
+    stage.finish({'wall_s': 60.0, 'processor_s': 30.0}, stage.inputs())
   for point in plan.points:
     if (point.arm, point.seed) not in errors:
       continue
     for stage in point.stages:
       stage.folder.mkdir(parents=True)
-      stage.finish({'wall_s': 60.0, 'processor_s': 30.0})
+      stage.finish({'wall_s': 60.0, 'processor_s': 30.0}, stage.inputs())
     metrics = {'long': {'error': errors[point.arm, point.seed]}, 'size': 1.0}
     (point.stages[-1].folder / 'metrics.json').write_text(json.dumps(metrics))
 
@@ -101,11 +103,54 @@ def test_a_folder_of_another_command_is_not_taken_for_finished(tmp_path):
   stage = sweep_plan.make(FEW, tmp_path).shared[0]
   assert stage.cost() is None
   stage.folder.mkdir(parents=True)
-  stage.finish({'wall_s': 1.0})
+  stage.finish({'wall_s': 1.0}, stage.inputs())
   assert stage.cost() == {'wall_s': 1.0}
   other = FEW | {'shared': (('data', 'make --out={data} --size=2'),)}
   with pytest.raises(ValueError, match='was made by .*expected another --out'):
     sweep_plan.make(other, tmp_path).shared[0].cost()
+
+
+def test_a_folder_of_an_edited_config_is_not_taken_for_finished(tmp_path):
+  values = tmp_path / 'values.py'
+  values.write_text('steps = 1')
+  few = FEW | {
+      'shared': (('data', f'make --out={{data}} --config={values}:micro'),)
+  }
+  stage = sweep_plan.make(few, tmp_path).shared[0]
+  inputs = stage.inputs()
+  assert set(inputs) == {'values.py'} and stage.inputs() == inputs
+  stage.finish({'wall_s': 1.0}, inputs)
+  assert stage.cost() == {'wall_s': 1.0}
+  values.write_text('steps = 2')
+  with pytest.raises(ValueError, match=r"other contents of \['values.py'\]"):
+    stage.cost()
+
+
+def test_the_bundled_reader_is_an_input_of_an_evaluation():
+  stages = sweep_plan.make(FEW, 'out').points[0].stages
+  assert stages[0].inputs() == {}
+  assert set(stages[1].inputs()) == {'reader.json', 'reader.safetensors'}
+
+
+def test_the_cost_of_a_stage_is_that_of_all_its_starts(tmp_path, monkeypatch):
+  stage = sweep_plan.make(FEW, tmp_path).shared[0]
+  stage.folder.mkdir(parents=True)
+  stage.spend({'wall_s': 100.0, 'processor_s': 50.0})  # One that was killed.
+  monkeypatch.setattr(sweep_clock, 'EVERY_S', 0.01)
+  with pytest.raises(SystemExit):
+    with sweep_clock.running(stage):
+      before = stage.spent()
+      while stage.spent() == before:  # Noted on its way, not only at its end.
+        pass
+      raise SystemExit(143)
+  stopped = stage.spent()
+  assert 100.0 < stopped['wall_s'] < 130.0
+  with sweep_clock.running(stage) as spent:
+    pass
+  stage.finish(spent, {})
+  assert stopped['wall_s'] < stage.cost()['wall_s'] < 130.0
+  assert 50.0 < stage.cost()['processor_s'] < 80.0
+  assert stage.spent()['wall_s'] == 0.0
 
 
 def test_table_has_means_with_student_intervals(tmp_path):
@@ -207,6 +252,22 @@ def test_ablations_of_the_paper_have_three_seeds_and_the_arms_of_the_method():
       'temporal', 'static', 'first_frame'
   }
   assert len(plans['tre'].points) == 9 and len(plans['akd'].points) == 15
+
+
+@pytest.mark.parametrize('path', SWEEPS, ids=lambda path: path.stem)
+def test_figures_of_committed_sweeps_are_measured(path):
+  for figure in sweep_plan.make(config(path, 'micro'), 'out').figures:
+    section, *_, name = figure.path.split('.')
+    rows = report.LONG_ROWS if section == 'long' else report.ROWS
+    assert name in rows, figure
+
+
+def test_no_arm_of_akd_sees_ground_truth_through_a_regression(monkeypatch):
+  monkeypatch.chdir(ROOT)
+  plan = sweep_plan.make(config(ROOT / 'configs/sweeps/akd.py', 'tiny'), 'out')
+  for point in plan.points[:5]:
+    values = check(point.stages[0].words)
+    assert values['distillation']['regression_weight'] == 0.0
 
 
 def test_chunk_arm_overrides_the_common_value(monkeypatch):
