@@ -3,7 +3,7 @@
 #
 #   bash launch/tiny.sh [FOLDER]      FOLDER is work/ where none is named
 #
-# About four hours on two CPU cores. Every stage goes on where it stopped, so
+# Hours on two CPU cores. Every stage goes on where it stopped, so
 # the script may be killed and run again at any time.
 set -euo pipefail
 work=${1:-work}
