@@ -143,9 +143,6 @@ def save(
     ValueError: unknown parts or dtype, or parameters that do not fit `model`.
     OSError: the folder cannot be written.
   """
-  unknown = set(params) - set(PARTS)
-  if unknown:
-    raise ValueError(f'parts {sorted(unknown)}: expected some of {PARTS}')
   if dtype not in (*STORED, None):
     raise ValueError(f'dtype {dtype!r}: expected one of {STORED}')
   folder = os.fspath(folder)
@@ -161,13 +158,8 @@ def save(
       sums[part] = tensor_file.write(_file(folder, part), tensors)
   if origin and origin.unused:
     sums[_UNUSED] = tensor_file.write(_file(folder, _UNUSED), origin.unused)
-  config = {
-      'format': FORMAT,
-      'variant': variant,
-      'model': model,
-      'sampler': sampler,
-      'sha256': sums,
-  }
+  config = dict(format=FORMAT, variant=variant, model=model, sampler=sampler,
+                sha256=sums)  # pyformat: disable
   if origin:
     config['origin'] = origin.record
   text = json.dumps(config, indent=2) + '\n'

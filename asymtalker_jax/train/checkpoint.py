@@ -44,6 +44,11 @@ FREE_KEYS = (
 )
 _LISTED = 5  # Arrays that an error names before it counts.
 _PARTIAL = '*.orbax-checkpoint-tmp*'
+# In warnings of Orbax: saves between evaluations have no value, and the runs
+# of `init_from` are only read, and of those only a part.
+_ON_PURPOSE = (
+    'tracked_metric', 'read_only', 'read only', 'CheckpointHandlerRegistry',
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -401,8 +406,8 @@ def _not_orbax_chatter(record: Any) -> bool:
   """False for what is said elsewhere: Orbax raises the errors it logs too."""
   if 'orbax' not in record.pathname:
     return True
-  # A save between evaluations has no value, on purpose.
-  return record.levelno == WARNING and 'tracked_metric' not in str(record.msg)
+  said = record.getMessage()
+  return record.levelno == WARNING and not any(w in said for w in _ON_PURPOSE)
 
 
 def plain(values: Any) -> Any:
