@@ -90,10 +90,11 @@ def batches(
   Raises:
     ValueError: empty source, fewer examples than processes, or no batch.
   """
-  if rows is not None and len(source) < jax.process_count():
+  sharing = 1 if rows is None else jax.process_count()
+  if len(source) < sharing:
     raise ValueError(
         f'dataset has {len(source)} examples, expected at least one for each'
-        f' of {jax.process_count()} processes'
+        f' of {sharing} processes'
     )
   if batch_size < 1:
     raise ValueError(f'batch_size={batch_size}: expected 1 or more')
