@@ -18,6 +18,7 @@ from absl import flags
 from absl import logging
 
 from asymtalker_jax.cli import cluster
+from asymtalker_jax.cli import processor
 
 FLAGS = flags.FLAGS
 # Verb -> (module in this folder, what it does).
@@ -124,6 +125,7 @@ def _unknown_key(words: list[str]) -> str | None:
 
 def _set_up_process(verb: str, words: list[str]) -> None:
   """Plain log lines, and SIGTERM that unwinds so that files are cleaned up."""
+  processor.choose_convolutions()
   logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
   handler = logging.get_absl_handler().python_handler
