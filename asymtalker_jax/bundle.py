@@ -37,6 +37,7 @@ PARTS = ('vae', 'dit', 'teacher', 'audio')
 PRETRAINED = os.path.join(os.path.dirname(__file__), 'pretrained')
 RANDOM = 'random:'
 ROUNDINGS = ('float32', 'bfloat16')
+CARRIES = ('reencode', 'latent')
 SAMPLER = {
     'timesteps': [1000.0, 750.0, 500.0, 250.0],
     'shift': 5.0,
@@ -44,7 +45,10 @@ SAMPLER = {
     'timestep_rounding': 'float32',
     # Strength of the Lab transfer to the portrait, see generate/color.
     'color_correction': 0.0,
+    # What a chunk takes from the one before, see generate/long_video.
+    'continuity_carry': 'reencode',
 }
+_CHOICES = {'timestep_rounding': ROUNDINGS, 'continuity_carry': CARRIES}
 _CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
 _UNUSED = 'unused'
 _EXACT = ('latent_mean', 'latent_std')  # Few numbers that move all others.
@@ -321,8 +325,8 @@ def _read_config(folder: str) -> dict[str, Any]:
   for key in ('model', 'sampler', 'sha256', 'origin'):
     if not isinstance(config.get(key, {}), dict):
       raise ValueError(f'{path}: {key} is not an object')
-  # Bundles from before there were these were made without.
-  defaults = {k: SAMPLER[k] for k in ('timestep_rounding', 'color_correction')}
+  # Bundles from before there were the others were made without.
+  defaults = {k: SAMPLER[k] for k in SAMPLER.keys() - {'timesteps', 'shift'}}
   config['sampler'] = _sampler(path, defaults | config['sampler'])
   return config
 
@@ -332,16 +336,14 @@ def _sampler(where: str, values: dict[str, Any]) -> dict[str, Any]:
     raise ValueError(
         f'{where}: sampler has {sorted(values)}; expected {sorted(SAMPLER)}'
     )
-  if values['timestep_rounding'] not in ROUNDINGS:
-    raise ValueError(
-        f'{where}: timestep_rounding {values["timestep_rounding"]!r}; expected '
-        f'one of {ROUNDINGS}'
-    )
+  for key, choices in _CHOICES.items():
+    if values[key] not in choices:
+      raise ValueError(
+          f'{where}: {key} {values[key]!r}; expected one of {choices}'
+      )
   strength = values['color_correction']
   if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
-    raise ValueError(
-        f'{where}: color_correction {strength!r}; expected 0 to 1'
-    )
+    raise ValueError(f'{where}: color_correction {strength!r}; expected 0 to 1')
   return values
 
 

@@ -186,11 +186,12 @@ def test_save_refuses_parameters_of_another_size(params, tmp_path):
   assert not (tmp_path / 'b' / 'config.json').exists()
 
 
-def test_old_bundles_read_without_rounding_and_color_correction(broken):
+def test_old_bundles_read_without_what_came_later(broken):
   path = broken / 'config.json'
   config = json.loads(path.read_text())
   assert config['sampler'].pop('timestep_rounding') == 'float32'
   assert config['sampler'].pop('color_correction') == 0.0
+  assert config['sampler'].pop('continuity_carry') == 'reencode'
   path.write_text(json.dumps(config))
   assert bundle.load(broken).config['sampler'] == bundle.SAMPLER
   config['sampler']['timestep_rounding'] = 'float8'
@@ -199,6 +200,15 @@ def test_old_bundles_read_without_rounding_and_color_correction(broken):
   config['sampler'] |= dict(timestep_rounding='float32', color_correction=2)
   path.write_text(json.dumps(config))
   fails(broken, 'color_correction 2; expected 0 to 1')
+  config['sampler'] |= dict(color_correction=0.0, continuity_carry='pixels')
+  path.write_text(json.dumps(config))
+  fails(broken, "continuity_carry 'pixels'", 'reencode', 'latent')
+
+
+def test_bundles_that_say_nothing_of_the_carry_encode_again():
+  for name in (*bundle.names(), 'random:micro'):
+    found = bundle.open_bundle(name, ())
+    assert found.config['sampler']['continuity_carry'] == 'reencode'
 
 
 def test_save_refuses_values_that_are_not_finite(params, tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import jax
 import pytest
 
+from asymtalker_jax import bundle
 from asymtalker_jax.asymmetric_distillation import views
 from asymtalker_jax.flow import losses, path
 from asymtalker_jax.models import variants
@@ -82,7 +83,7 @@ def test_student_config_is_the_method():
   assert views.Arm(**values.continuity) == views.Arm(
       student='self', teacher='ground_truth', critic='ground_truth'
   )
-  assert values.continuity_carry == distillation.CARRIES[0]
+  assert values.continuity_carry == bundle.CARRIES[0]
   optimizer.build(values.critic_optimizer)
   # The published noise levels are those of the published size.
   shift = config('student', 'pro').flow.shift

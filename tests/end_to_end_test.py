@@ -44,6 +44,13 @@ def train(verb, config, workdir, *words, **overrides):
   )
 
 
+def train_vae(root):
+  train(
+      'train-vae', 'vae.py', root / 'vae', f'--data={root}/puppets', frames=5,
+      statistics_batches=1,
+  )
+
+
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
   """Folder with everything that the recipe makes, run once."""
@@ -53,10 +60,7 @@ def trained(tmp_path_factory):
       '--clips_train=3', '--clips_test=2', '--frames=62', '--size=64',
       '--workers=0',
   )
-  train(
-      'train-vae', 'vae.py', root / 'vae', f'--data={root}/puppets', frames=5,
-      statistics_batches=1,
-  )
+  train_vae(root)
   run(
       'data', 'encode', f'--config={CONFIGS}/encode.py:tiny',
       '--config.windows=2', f'--data={root}/puppets',
@@ -116,6 +120,14 @@ def test_exported_bundle_generates_a_video_of_the_speech(trained):
   with av.open(str(video)) as container:
     frames = sum(1 for _ in container.decode(video=0))
   assert frames == json.loads(report.read_text())['frames'] == round(25 * 1.5)
+
+
+def test_an_autoencoder_that_is_done_is_left_as_it_is(trained, capsys):
+  note = trained / 'vae' / 'bundle' / 'config.json'
+  before = note.stat().st_mtime_ns
+  train_vae(trained)
+  assert 'VAE: already done, step 2 (steps)' in capsys.readouterr().out
+  assert note.stat().st_mtime_ns == before
 
 
 def test_training_continues_where_it_stopped(trained, tmp_path):

@@ -51,12 +51,14 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
        'and 20 of the teacher'),
       ('videos', [], 'folders of videos to measure instead of a bundle'),
       ('metrics', [], 'groups of figures; by default pixels,puppets for '
-       'puppets, and pixels,fid,fvd,sync,arcface,lpips for other data'),
+       'puppets, and pixels,fid,fvd,sync,arcface,lpips,blinks for other'
+       ' data'),
       ('compare', [], 'folders of earlier runs: writes drift.html of their '
        'long videos and the table of --published, measures nothing')):  # pyformat: disable
     flags.DEFINE_list(name, default, text, flag_values=values)
-  flags.DEFINE_enum('carry', 'reencode', ['reencode', 'latent'],
-                    'continuity between chunks', flag_values=values)
+  flags.DEFINE_enum('carry', None, ['reencode', 'latent'],
+                    "continuity between chunks, by default the bundle's own",
+                    flag_values=values)
   for name, default, text in (
       ('long_videos', 1, 'videos of --seconds, of different people'),
       ('clips', 16, 'clips to evaluate; 0 for the long video only'),

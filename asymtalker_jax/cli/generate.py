@@ -49,8 +49,13 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
   )
   flags.DEFINE_float(
       'color_correction', None, 'strength of the colour transfer to the'
-      " portrait, 0 to 1; by default the bundle's own", lower_bound=0.0, upper_bound=1.0,
-      flag_values=values,
+      " portrait, 0 to 1; by default the bundle's own", lower_bound=0.0,
+      upper_bound=1.0, flag_values=values,
+  )
+  flags.DEFINE_enum(
+      'carry', None, ['reencode', 'latent'], 'what a chunk starts from: the'
+      ' last frames of the one before, encoded again, or its last latents; by'
+      " default the bundle's own", flag_values=values,
   )
 
 
@@ -68,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
   result = talking_video.make(talking_video.Request(
       bundle=FLAGS.bundle, images=FLAGS.image, audio=FLAGS.audio,
       outputs=outputs, seed=FLAGS.seed, steps=FLAGS.steps,
-      color_correction=FLAGS.color_correction,
+      color_correction=FLAGS.color_correction, carry=FLAGS.carry,
       streaming=FLAGS.audio_mode == 'streaming',
   ))
   report = result.report

@@ -67,7 +67,8 @@ def end(name: str, result) -> int:
   from asymtalker_jax.train import plots  # pylint: disable=import-outside-toplevel
 
   if not jax.process_index():
-    plots.plot_run(FLAGS.workdir)
-    print(f'{name}: step {result.step} ({result.stopped}), bundle in '
-          f'{FLAGS.workdir}/bundle')
+    if result.new:
+      plots.plot_run(FLAGS.workdir)
+    print(f'{name}: {"" if result.new else "already done, "}step {result.step} '
+          f'({result.stopped}), bundle in {FLAGS.workdir}/bundle')
   return STOPPED if result.stopped == 'sigterm' else 0

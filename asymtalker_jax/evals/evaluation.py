@@ -59,17 +59,20 @@ class _Models:
     self.kept = {role: self._keep(role, cases) for role in options.roles}
 
   def _keep(self, role: str, cases: cases_lib.Cases) -> systems_lib.Kept:
-    options, strength = self._options, self._options.color_correction
-    config = self._bundle.config
+    options, config = self._options, self._bundle.config
+    own = config['sampler']
+    strength = options.color_correction
     settings = {
         'role': role,
         'steps': options.steps_of(role),
         'guidance': options.guidance_of(role),
         'seed': options.seed,
-        'carry': options.carry,
+        # The teacher was trained on frames that were encoded.
+        'carry': options.carry or (
+            own['continuity_carry'] if role == 'student' else 'reencode'
+        ),
         'color_correction': (
-            config['sampler']['color_correction']
-            if strength is None else strength
+            own['color_correction'] if strength is None else strength
         ),
     }
     model = generation.Generation(self._bundle, **settings)

@@ -1,7 +1,8 @@
-"""Metrics of the field, by the public networks: FID, FVD, Sync, ArcFace, LPIPS.
+"""Metrics of the field, by the public networks.
 
-Files are in evals/weights.py. Features of ground truth are kept on disk by the
-content of the frames, so a second system does not pay for them again.
+FID, FVD, Sync-C and -D, ArcFace, LPIPS, blinks. Files are in evals/weights.py.
+Features of ground truth are kept on disk by the content of the frames, so a
+second system does not pay for them again.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from absl import logging
 import numpy as np
 
 from asymtalker_jax import types
+from asymtalker_jax.evals import blinks
 from asymtalker_jax.evals import faces
 from asymtalker_jax.evals import frechet
 from asymtalker_jax.evals import identity
+from asymtalker_jax.evals import landmarks
 from asymtalker_jax.evals import metric as metric_lib
 from asymtalker_jax.evals import report
 from asymtalker_jax.evals import sync_confidence
@@ -273,9 +276,16 @@ def _lpips(files, cache) -> Callable[[], metric_lib.Metric]:
   return lambda: PerVideo('lpips', text, measure)
 
 
+def _blinks(files, cache) -> Callable[[], metric_lib.Metric]:
+  del cache
+  look = landmarks.finder(landmarks.load(files[weights.LANDMARKS.name]))
+  detect = faces.yunet(files[weights.FACES.name])
+  return lambda: blinks.Blinks(look, detect)
+
+
 _LOADERS = {
     'fid': _fid, 'fvd': _fvd, 'sync': _sync, 'arcface': _arcface,
-    'lpips': _lpips,
+    'lpips': _lpips, 'blinks': _blinks,
 }  # pyformat: disable
 
 

@@ -31,7 +31,7 @@ class Options:
   long_videos: int = 1
   window_s: float = 10.0
   seed: int = 0
-  carry: str = 'reencode'
+  carry: str | None = None
   color_correction: float | None = None
   metrics: Sequence[str] = ()
   weights_dir: str | None = None

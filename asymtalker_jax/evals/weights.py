@@ -78,6 +78,12 @@ LPIPS = File(
     'weights/v0.1/alex.pth',
     sha256='df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0',
 )
+LANDMARKS = File(
+    name='face_landmarker.task',
+    source='https://storage.googleapis.com/mediapipe-models/face_landmarker/'
+    'face_landmarker/float16/1/face_landmarker.task',
+    sha256='64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff',
+)
 # Metric -> the files that it reads.
 OF_METRIC = {
     'fid': (INCEPTION,),
@@ -85,6 +91,7 @@ OF_METRIC = {
     'sync': (SYNCNET, FACES),
     'arcface': (ARCFACE, FACES),
     'lpips': (ALEXNET, LPIPS),
+    'blinks': (LANDMARKS, FACES),
 }
 
 

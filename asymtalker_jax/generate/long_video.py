@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from asymtalker_jax import bundle as bundle_lib
 from asymtalker_jax import temporal_reference_encoding
 from asymtalker_jax import types
 from asymtalker_jax.flow import path
@@ -29,7 +30,6 @@ from asymtalker_jax.generate import speech as speech_lib
 from asymtalker_jax.models import variants
 
 SAMPLES_PER_FRAME = speech_lib.SAMPLES_PER_FRAME
-CARRIES = ('reencode', 'latent')
 Speech = speech_lib.Offline | speech_lib.Streaming
 # (velocity, conditioning, key) -> clean latents [B, T, H, W, C].
 Sample = Callable[
@@ -181,8 +181,10 @@ class LongVideo:
     Raises:
       ValueError: unknown carry, or a strength outside [0, 1].
     """
-    if carry not in CARRIES:
-      raise ValueError(f'carry {carry!r}: expected one of {CARRIES}')
+    if carry not in bundle_lib.CARRIES:
+      raise ValueError(
+          f'carry {carry!r}: expected one of {bundle_lib.CARRIES}'
+      )
     if not 0.0 <= color_correction <= 1.0:
       raise ValueError(
           f'color_correction {color_correction}: expected 0 to 1'

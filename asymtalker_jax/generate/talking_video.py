@@ -37,6 +37,7 @@ class Request:
     seed: of the noise.
     steps: per chunk; None for the bundle's own.
     color_correction: 0 to 1; None for the bundle's own.
+    carry: between chunks, of `bundle.CARRIES`; None for the bundle's own.
     streaming: hear the speech through the ring buffer instead of as a whole.
   """
 
@@ -47,6 +48,7 @@ class Request:
   seed: int = 0
   steps: int | None = None
   color_correction: float | None = None
+  carry: str | None = None
   streaming: bool = False
 
 
@@ -96,14 +98,7 @@ def make(request: Request) -> Result:
       portrait.load_portrait(image, plan.height, plan.width)
       for image in request.images
   ])
-  sampler, strength = bundle.config['sampler'], request.color_correction
-  generator = long_video.LongVideo(
-      bundle.networks, bundle.params,
-      long_video.student_sampler(sampler, request.steps),
-      color_correction=(
-          sampler['color_correction'] if strength is None else strength
-      ),
-  )
+  generator = _generator(bundle, request)
   with contextlib.ExitStack() as stack:
     writers = [
         stack.enter_context(media.BackgroundWriter(media.VideoWriter(
@@ -136,6 +131,23 @@ def make(request: Request) -> Result:
       'versions': process.versions(),
   }
   return Result(report=report, sheets=sheets)
+
+
+def _generator(
+    bundle: bundle_lib.Bundle, request: Request
+) -> long_video.LongVideo:
+  """The bundle's student, sampled as it asks for unless the request does."""
+  sampler = dict(bundle.config['sampler'])
+  if request.color_correction is not None:
+    sampler['color_correction'] = request.color_correction
+  if request.carry is not None:
+    sampler['continuity_carry'] = request.carry
+  return long_video.LongVideo(
+      bundle.networks, bundle.params,
+      long_video.student_sampler(sampler, request.steps),
+      carry=sampler['continuity_carry'],
+      color_correction=sampler['color_correction'],
+  )
 
 
 def _open_speech(request: Request):

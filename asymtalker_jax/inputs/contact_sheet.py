@@ -19,16 +19,17 @@ def wrap(frames: np.ndarray, columns: int) -> list[np.ndarray]:
 
 
 def picture(rows: Sequence[np.ndarray]) -> np.ndarray:
-  """Rows of frames [n, H, W, 3] uint8, black where a row is short.
+  """Rows of frames [n, h, w, 3] uint8, black where a row is short or a frame
+  is smaller than the largest, H x W.
 
   Returns:
     [rows H, columns W, 3] uint8.
   """
-  columns = max(len(row) for row in rows)
-  _, height, width, _ = rows[0].shape
+  columns, height, width = np.max([row.shape[:3] for row in rows], axis=0)
   sheet = np.zeros((len(rows), height, columns, width, 3), np.uint8)
   for cells, row in zip(sheet, rows):
-    cells[:, : len(row)] = row.swapaxes(0, 1)
+    count, h, w, _ = row.shape
+    cells[:h, :count, :w] = row.swapaxes(0, 1)
   return sheet.reshape(len(rows) * height, columns * width, 3)
 
 

@@ -259,13 +259,13 @@ class Networks:
   def encode_video(self, params: types.Params, video) -> jax.Array:
     """Video [B, F, H, W, 3] in [-1, 1] -> normalised latents [B, T, h, w, C]."""
     video = sharding.constrain_activation(video, seq_axis=2)
-    latents = self.vae.apply({'params': params}, video, method='encode')
+    latents = self._apply_vae(params, video, method='encode')
     return sharding.constrain_activation(latents)
 
   def decode_video(self, params: types.Params, latents) -> jax.Array:
     """Normalised latents [B, T, h, w, C] -> video in [-1, 1]."""
     latents = sharding.constrain_activation(latents, seq_axis=2)
-    return self.vae.apply({'params': params}, latents, method='decode')
+    return self._apply_vae(params, latents, method='decode')
 
   def decode_tail(
       self, params: types.Params, latents, frames: int
@@ -280,9 +280,7 @@ class Networks:
 
     def step(cache, z):
       z = sharding.constrain_activation(z[:, None], seq_axis=2)
-      video, cache = self.vae.apply(
-          {'params': params}, z, cache, method='decode_step'
-      )
+      video, cache = self._apply_vae(params, z, cache, method='decode_step')
       return cache, video
 
     cache, _ = step(None, latents[:, 0])
@@ -290,6 +288,15 @@ class Networks:
     needed = -(-frames // self.chunk.temporal_stride)
     tail = jnp.moveaxis(videos[-needed:], 0, 1)
     return tail.reshape(len(latents), -1, *videos.shape[3:])[:, -frames:]
+
+  def _apply_vae(self, params: types.Params, *args, method: str):
+    """The VAE with whole kernels on every device.
+
+    They are small beside its activations. If they stay in parts, as FSDP keeps
+    them, XLA splits channels instead of examples and adds up every output.
+    """
+    whole = jax.tree.map(sharding.constrain, params)
+    return self.vae.apply({'params': whole}, *args, method=method)
 
   def prepare_waveform(self, waveform: np.ndarray) -> np.ndarray:
     """What the encoder expects of [S] samples, [S] (host, numpy)."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from asymtalker_jax import bundle as bundle_lib
 from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import critic
 from asymtalker_jax.asymmetric_distillation import dmd
@@ -26,7 +27,6 @@ from asymtalker_jax.train import optimizer
 from asymtalker_jax.train import program
 from asymtalker_jax.train import state as state_lib
 
-CARRIES = ('reencode', 'latent')
 FROZEN_DTYPES = ('float32', 'bfloat16')
 # Scopes of the two loops whose lengths are drawn in each step.
 PREFIX, EXIT = 'prefix_chunks', 'steps_before_exit'
@@ -329,10 +329,10 @@ def build(
     ValueError: unknown carry, contradictory arm, bad optimiser section,
       unknown remat policy.
   """
-  if config.continuity_carry not in CARRIES:
+  if config.continuity_carry not in bundle_lib.CARRIES:
     raise ValueError(
         f'continuity_carry {config.continuity_carry!r}: expected one of'
-        f' {CARRIES}'
+        f' {bundle_lib.CARRIES}'
     )
   return Distillation(
       networks=variants.with_remat(networks, config.remat),

@@ -29,6 +29,7 @@ from asymtalker_jax.train import throughput
 KEYS = ('seed', 'steps', 'max_minutes', 'batch_size', 'log_every',
         'save_every_minutes', 'eval_every', 'checkpoint', 'init_from',
         'host_memory', 'profile_steps')
+BUNDLE = 'bundle'  # Folder in that of a run.
 CHECKPOINT_KEYS = ('keep', 'best_metric', 'best_mode')
 # step_fn(state, batch, key[, frozen]) -> (state, {name: [] array}), pure.
 StepFn = Callable[..., tuple[Any, Mapping[str, jax.Array]]]
@@ -42,11 +43,14 @@ class Result:
     state: after the last step, saved; its average is on the devices.
     step: steps taken in all.
     stopped: 'steps' (all taken), 'time' (max_minutes) or 'sigterm'.
+    new: False where the run had ended before it was started, and its bundle
+      is there already.
   """
 
   state: Any
   step: int
   stopped: str
+  new: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,7 @@ def train(
     step_fn: StepFn | Mapping[str, StepFn],
     batches: Any,
     *,
-    init_args: tuple[Any, ...] = (),
+    init_args: Callable[[], tuple[Any, ...]] = tuple,
     frozen: Any = None,
     pick: Callable[[int], str | Sequence[str]] | None = None,
     on_eval: Callable[..., Mapping[str, float] | None] | None = None,
@@ -83,6 +87,9 @@ def train(
     job: Job = Job(),
 ) -> Result:
   """Trains from the newest checkpoint in `workdir`, or from the beginning.
+
+  A run that has ended is only read: it is not evaluated again, and its metrics
+  and samples stay as they are.
 
   Args:
     config: with KEYS. `eval_every` and `max_minutes` may be 0 for never;
@@ -94,7 +101,8 @@ def train(
       several, of which `pick` chooses.
     batches: iterator with `get_state`, `set_state` and `examples`
       (`inputs.loader`).
-    init_args: arrays that `init_fn` starts from.
+    init_args: makes the arrays that `init_fn` starts from; nothing holds them
+      once there is a state.
     frozen: arrays that the step reads and never changes (a teacher), passed
       as its last argument; not in the checkpoint.
     pick: steps taken -> name or names in `step_fn`, run in this order, each on
@@ -131,6 +139,8 @@ def train(
     run = _Run(config, workdir, mesh, saver, batches, on_eval, timer)
     try:
       run.resume(init_fn, init_args, rule, job.part)
+      if ended := run.ended():
+        return ended
       run.prepare(step_fn, frozen, pick)
       return run.run()
     finally:
@@ -185,25 +195,53 @@ class _Run:
 
   def resume(self, init_fn, init_args, rule, part: str) -> None:
     """Gets state, iterator and clock; the order is that of `start`."""
+    args = init_args()
 
     def create():
-      fresh = state_lib.create_sharded(init_fn, self._mesh, rule, init_args)
+      fresh = state_lib.create_sharded(init_fn, self._mesh, rule, args)
       where = self._config['init_from']
       return start.take_over(fresh, where, part) if where else fresh
 
-    abstract = state_lib.abstract_sharded(init_fn, self._mesh, rule, init_args)
+    abstract = state_lib.abstract_sharded(init_fn, self._mesh, rule, args)
     found = self._saver.restore_or_init(abstract, create)
     self._batches.set_state(found.iterator)
     self._state, self._seconds_before = found.state, found.seconds
     self._step = int(jax.device_get(found.state.step))
     self._shardings = jax.tree.map(lambda x: x.sharding, abstract)
+
+  def ended(self) -> Result | None:
+    """What an earlier start ended with, None where there is more to do.
+
+    The last checkpoint is written after the last evaluation.
+    """
+    minutes = self._config['max_minutes']
+    if self._saver.latest_step() is None:
+      return None
+    if self._step >= self._config['steps']:
+      return self._result('steps', self._bundle_is_due())
+    if minutes and self._seconds_before >= 60 * minutes:
+      return self._result('time', self._bundle_is_due())
+    return None
+
+  def _bundle_is_due(self) -> bool:
+    """Whether there is no bundle of the newest checkpoint; equal on all
+    processes, which write it together."""
+    bundle = os.path.join(self._workdir, BUNDLE, 'config.json')
+    saved = os.path.join(self._saver.directory, str(self._step))
+    # One that is older is of before the run went on.
+    due = not os.path.exists(bundle) or (
+        os.path.getmtime(bundle) < os.path.getmtime(saved)
+    )
+    if jax.process_count() > 1:
+      due = multihost_utils.broadcast_one_to_all(np.array(due))
+    return bool(due)
+
+  def prepare(self, step_fn, frozen, pick) -> None:
+    """Opens what the steps write to and jits the step function(s)."""
     self._writer = metrics_lib.MetricWriter(
         self._workdir, self._step, self._config['steps']
     )
     self._saver.catch_sigterm()
-
-  def prepare(self, step_fn, frozen, pick) -> None:
-    """Jits the step function(s)."""
     named = dict(step_fn) if isinstance(step_fn, Mapping) else {'': step_fn}
     if len(named) > 1 and pick is None:
       raise ValueError(f'several step functions {list(named)} need `pick`')
@@ -251,9 +289,12 @@ class _Run:
     self._writer.flush()
     self._saver.wait()
     logging.info('Stopped at step %d: %s', self._step, stopped)
+    return self._result(stopped)
+
+  def _result(self, stopped: str, new: bool = True) -> Result:
     return Result(
         state=state_lib.average_on_device(self._state), step=self._step,
-        stopped=stopped,
+        stopped=stopped, new=new,
     )
 
   def _take(self, name: str) -> Mapping[str, jax.Array]:

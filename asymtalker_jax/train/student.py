@@ -57,10 +57,10 @@ def train(
   encode_dataset.check_vae(data, source.params['vae'])
   d = distillation.build(networks, config)
   mesh = mesh_lib.make_mesh(**config.mesh)
-  start = sharding.put_parameters(source.params['teacher'], mesh)
+  put = lambda part: sharding.put_parameters(source.params[part], mesh)
   frozen = dict(
-      vae=sharding.put_parameters(source.params['vae'], mesh),
-      teacher=distillation.freeze(start, config.frozen_dtype),
+      vae=put('vae'),
+      teacher=distillation.freeze(put('teacher'), config.frozen_dtype),
   )
   batches = loader.student_batches(
       data, networks.chunk, config.chunks, config.batch_size, config.seed,
@@ -78,7 +78,8 @@ def train(
   result = loop.train(
       config, workdir, functools.partial(distillation.init_state, d),
       distillation.steps(d), batches,
-      init_args=(start,), frozen=frozen,
+      # Made for the start and let go of: what stays is in `frozen_dtype`.
+      init_args=lambda: (put('teacher'),), frozen=frozen,
       pick=lambda step: 'generator' if step % period == 0 else 'critic',
       on_eval=Evaluation(d, frozen, held_out), mesh=mesh,
       job=loop.Job(
@@ -86,13 +87,16 @@ def train(
           programs=functools.partial(programs, config, mesh),
       ),
   )
+  if not result.new:
+    return result
   average = sharding.to_host(result.state.ema)
   if jax.process_index() == 0:
     bundle_lib.save(
-        os.path.join(workdir, 'bundle'), variant=config.variant,
+        os.path.join(workdir, loop.BUNDLE), variant=config.variant,
         model=networks.values, params=dict(source.params, dit=average),
         sampler=dict(
-            timesteps=list(config.sampler.timesteps), shift=config.flow.shift
+            timesteps=list(config.sampler.timesteps), shift=config.flow.shift,
+            continuity_carry=config.continuity_carry,
         ),
         origin=source.origin,
     )

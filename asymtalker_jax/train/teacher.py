@@ -230,17 +230,19 @@ def train(
   result = loop.train(
       config, workdir, functools.partial(init_state, t),
       {'teacher': functools.partial(train_step, t)}, batches,
-      init_args=(jax.random.key(config.seed),), mesh=mesh,
+      init_args=lambda: (jax.random.key(config.seed),), mesh=mesh,
       job=loop.Job(
           part='teacher', tokens=throughput.tokens_of(networks),
           programs=functools.partial(programs, config, mesh),
       ),
       on_eval=lambda state, step, writer: evaluation(state.ema, step, writer),
   )
+  if not result.new:
+    return result
   average = sharding.to_host(result.state.ema)
   if jax.process_index() == 0:
     bundle_lib.save(
-        os.path.join(workdir, 'bundle'), variant=config.variant,
+        os.path.join(workdir, loop.BUNDLE), variant=config.variant,
         model=networks.values, params=dict(vae.params, teacher=average),
         sampler=dict(shift=config.flow.shift), origin=vae.origin,
     )

@@ -155,10 +155,12 @@ def train(
   )['video']
   result = loop.train(
       config, workdir, init, step, batches,
-      init_args=(jax.random.key(config.seed),),
+      init_args=lambda: (jax.random.key(config.seed),),
       on_eval=functools.partial(_evaluate, networks, held_out),
       job=loop.Job(part='vae'),
   )
+  if not result.new:
+    return result
   chunks = itertools.islice(
       windows(clips, batch_size=1), config.statistics_batches
   )
@@ -167,7 +169,7 @@ def train(
       for b in chunks
   ]
   bundle.save(
-      os.path.join(workdir, 'bundle'), variant=config.variant, model=values,
+      os.path.join(workdir, loop.BUNDLE), variant=config.variant, model=values,
       params={'vae': set_latent_statistics(result.state.ema, moments)},
   )
   return result

@@ -58,9 +58,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
       ('steps_2', ('student', '--config.sampler.timesteps=1000.0,500.0')),
       ('guidance_0.0', ('student', '--config.distillation.guidance=0.0')),
       ('guidance_2.0', ('student', '--config.distillation.guidance=2.0')),
-      ('carry_latent',
-       ('student', '--config.continuity_carry=latent'),
-       ('evaluation', '--carry=latent')),
+      ('carry_latent', ('student', '--config.continuity_carry=latent')),
   )
   config.figures = (
       ('drift of identity, 1/min', 'near 0',

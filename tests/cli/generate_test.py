@@ -94,16 +94,23 @@ def test_a_video_a_report_and_a_contact_sheet(inputs, tmp_path):
   ]
 
 
-def test_colour_correction_is_that_of_the_bundle_unless_asked(inputs, tmp_path):
-  corrected = tmp_path / 'bundle'
-  shutil.copytree(inputs / 'bundle', corrected)
-  config = json.loads((corrected / 'config.json').read_text())
-  config['sampler']['color_correction'] = 1.0
-  (corrected / 'config.json').write_text(json.dumps(config))
+@pytest.mark.parametrize('key, flag, value, default', [
+    ('color_correction', 'color_correction', 1.0, 0.0),
+    ('continuity_carry', 'carry', 'latent', 'reencode'),
+])
+def test_what_a_bundle_asks_for_holds_unless_a_flag_says_otherwise(
+    inputs, tmp_path, key, flag, value, default
+):
+  other = tmp_path / 'bundle'
+  shutil.copytree(inputs / 'bundle', other)
+  config = json.loads((other / 'config.json').read_text())
+  assert config['sampler'][key] == default
+  config['sampler'][key] = value
+  (other / 'config.json').write_text(json.dumps(config))
   for name, changes in (
-      ('own', dict(bundle=corrected)),
-      ('asked', dict(color_correction=1.0)),
-      ('none', dict(bundle=corrected, color_correction=0.0)),
+      ('own', dict(bundle=other)),
+      ('asked', {flag: value}),
+      ('none', {'bundle': other, flag: default}),
       ('plain', {}),
   ):
     assert cli.main(words(inputs, tmp_path / f'{name}.mp4', **changes)) == 0
@@ -241,6 +248,7 @@ def test_bad_files_are_one_line(inputs, tmp_path, capfd, flag, name, text):
         (dict(steps='four'), 'four'),
         (dict(seed=-1), 'seed'),
         (dict(color_correction=1.5), 'color_correction'),
+        (dict(carry='pixels'), 'pixels'),
         (dict(image=''), '--image is missing'),
     ],
 )

@@ -158,8 +158,8 @@ def test_our_log_lines_are_shown_and_those_of_libraries_are_not(
   def main(argv):
     del argv
     log('info', 'ours', cli.__file__)
-    log('info', 'progress of a library', '/lib/orbax/x.py')
-    log('error', 'trouble of a library', '/lib/orbax/x.py')
+    log('info', 'progress of a library', '/lib/another/x.py')
+    log('error', 'trouble of a library', '/lib/another/x.py')
 
   verb.main = main
   shown = io.StringIO()

@@ -37,8 +37,7 @@ def get_config():
            ' --config.optimizer.warmup_steps=0 --config.seed={{seed}}'
            ' --config.continuity_carry=latent --config.remat=none'),
           ('evaluation', 'evaluate --bundle={{student}}/bundle --clips=1'
-           ' --data={{puppets}} --out={{evaluation}} --seconds=2 --window_s=1'
-           ' --carry=latent'),
+           ' --data={{puppets}} --out={{evaluation}} --seconds=2 --window_s=1'),
       ),
       'arms': (('method',),),
       'figures': (
@@ -107,6 +106,9 @@ def test_a_killed_sweep_goes_on_and_gives_the_same_table(sweep, tmp_path):
   ]
   assert set(arms[0]['method']['SSIM']['values']) == {'0', '1'}
   assert arms[0] == arms[1]
+  made = whole / 'small/method-0/evaluation/videos/student.json'
+  # As the student was trained; no flag of the evaluation says so.
+  assert json.loads(made.read_text())['carry'] == 'latent'
 
 
 def test_a_point_needs_what_all_share_and_its_number(sweep, tmp_path, capsys):

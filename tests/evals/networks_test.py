@@ -124,7 +124,10 @@ def test_missing_files_are_all_named_with_source_and_checksum(tmp_path):
 
 
 def test_every_network_has_its_files_and_where_they_come_from():
-  assert set(networks.METRICS) == {'fid', 'fvd', 'sync', 'arcface', 'lpips'}
+  assert set(networks.METRICS) == {
+      'fid', 'fvd', 'sync', 'arcface', 'lpips', 'blinks'
+  }
+  assert set(networks._LOADERS) == set(networks.METRICS)
   for files in weights.OF_METRIC.values():
     for file in files:
       assert file.source and (file.sha256 or 'SHA-256' in file.source)

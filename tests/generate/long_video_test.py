@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asymtalker_jax import bundle
 from asymtalker_jax import types
 from asymtalker_jax.generate import color
 from asymtalker_jax.generate import long_video
@@ -143,7 +144,7 @@ def test_chunk_0_has_one_clean_slot_and_later_chunks_all():
   )
 
 
-@pytest.mark.parametrize('carry', long_video.CARRIES)
+@pytest.mark.parametrize('carry', bundle.CARRIES)
 def test_a_chunk_starts_from_the_end_of_the_one_before(carry):
   def brighter(x, conditioning):
     del x

@@ -24,6 +24,16 @@ def test_rows_run_from_left_to_right_and_short_ones_end_black():
   np.testing.assert_array_equal(sheet, sheet[::2, ::3].repeat(2, 0).repeat(3, 1))
 
 
+def test_smaller_frames_end_in_black():
+  large = np.full((1, 3, 4, 3), 9, np.uint8)
+  sheet = contact_sheet.picture([frames(1, 2), large])
+  assert sheet.shape == (2 * 3, 2 * 4, 3)
+  np.testing.assert_array_equal(sheet[:3, :, 0], [
+      [1, 1, 1, 0, 2, 2, 2, 0], [1, 1, 1, 0, 2, 2, 2, 0], [0] * 8,
+  ])
+  np.testing.assert_array_equal(sheet[3:, :4], large[0])
+
+
 def test_spread_takes_both_ends():
   found = contact_sheet.spread(frames(*range(11)), 3)
   assert found[:, 0, 0, 0].tolist() == [0, 5, 10]

@@ -1,5 +1,6 @@
 """What needs several devices, in one process with 8 CPU devices."""
 
+import copy
 import os
 import pathlib
 import subprocess
@@ -55,6 +56,11 @@ def test_constrain_takes_the_mesh_that_is_set(report):
 
 def test_muon_state_is_sharded_too(report):
   assert report['muon_specs'] == "P(None, None, 'fsdp') "
+
+
+def test_the_vae_splits_examples_not_channels(report):
+  assert report['vae_gathers'] == 'True'
+  assert report['vae_sums'] == '0'
 
 
 def _toy(optimizer, state_lib, name='adamw'):
@@ -140,6 +146,30 @@ def _main(folder):
   state = state_lib.create_sharded(init, mesh, args=(key,))
   print('muon_specs=' + show([
       l for l in jax.tree.leaves(state.opt_state) if l.shape == (2, 128, 128)]))
+  _print_collectives_of_the_vae(mesh)
+
+
+def _print_collectives_of_the_vae(mesh):
+  """Of frames that are decoded with kernels in parts, at the full width."""
+  values = copy.deepcopy(variants.VARIANTS['tiny'])
+  values['vae'].update(base_channels=96)
+  values['chunk'].update(height=32, width=32)
+  networks = variants.build(values)
+  shapes = jax.eval_shape(networks.init_vae, jax.random.key(0))
+  params = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      shapes, sharding.fsdp_sharding(shapes, mesh),
+  )
+  latents = jax.ShapeDtypeStruct(
+      (8, *networks.chunk.latent_shape), jnp.float32,
+      sharding=sharding.batch_sharding(mesh),
+  )
+
+  decode = lambda params, latents: networks.decode_tail(params, latents, 5)
+  with jax.set_mesh(mesh):
+    text = jax.jit(decode).lower(params, latents).compile().as_text()
+  print(f'vae_gathers={"all-gather(" in text}')
+  print(f'vae_sums={text.count("all-reduce(")}')
 
 
 if __name__ == '__main__':
@@ -148,6 +178,7 @@ if __name__ == '__main__':
   import numpy as np
   import optax
 
+  from asymtalker_jax.models import variants
   from asymtalker_jax.parallel import mesh as mesh_lib
   from asymtalker_jax.parallel import sharding
   from asymtalker_jax.train import checkpoint

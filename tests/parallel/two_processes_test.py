@@ -1,7 +1,8 @@
 """A training over two processes is the training of one.
 
 2 processes x 2 CPU devices, joined by Gloo, against 1 process x 4 devices: all
-of `train-teacher`, with sharded input, checkpoints, evaluation and bundle.
+of `train-teacher`, with sharded input, checkpoints, evaluation and bundle, and
+`train-student` with the rollout that it is evaluated by.
 """
 
 import json
@@ -23,6 +24,7 @@ from asymtalker_jax.parallel import distributed
 from asymtalker_jax.parallel import mesh as mesh_lib
 from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import metrics
+from asymtalker_jax.train import student
 from asymtalker_jax.train import teacher
 from tests.configs_test import config as config_of
 from tests.inputs import loader_test
@@ -103,18 +105,37 @@ def test_losses_are_those_of_one_process(runs):
   assert len({line['loss'] for line in one.values()}) == STEPS
 
 
-def test_evaluation_and_bundle_are_those_of_one_process(runs):
+@pytest.mark.parametrize('role, part, figures', [
+    ('', 'teacher', ['eval/loss', 'eval/velocity_mse']),
+    ('_student', 'dit', [f'eval/latent_error_chunk{j}' for j in range(2)]),
+])
+def test_evaluation_and_bundle_are_those_of_one_process(
+    runs, role, part, figures
+):
   found = []
   for name in ('one', 'two'):
-    params = bundle.load(runs[0] / name / 'bundle', ('teacher',)).params
-    values = [v for line in metrics.read(str(runs[0] / name))
-              for k, v in line.items() if k.startswith('eval/')]
-    found.append((values, dict(bundle.flatten(params['teacher']))))
+    folder = runs[0] / (name + role)
+    params = bundle.load(folder / 'bundle', (part,)).params
+    values = [[line[k] for k in figures]
+              for line in metrics.read(str(folder)) if figures[0] in line]
+    found.append((values, dict(bundle.flatten(params[part]))))
   (eval_one, one), (eval_two, two) = found
-  assert eval_one
+  assert len(eval_one) == 1 and min(eval_one[0]) > 0
   np.testing.assert_allclose(eval_two, eval_one, rtol=1e-5)
   for name, value in one.items():
     np.testing.assert_allclose(two[name], value, atol=1e-5, err_msg=name)
+
+
+def test_the_student_that_is_evaluated_has_moved(runs):
+  start, end = (
+      dict(bundle.flatten(bundle.load(runs[0] / name, (part,)).params[part]))
+      for name, part in (('start', 'teacher'), ('two_student/bundle', 'dit'))
+  )
+  assert max(np.abs(end[name] - start[name]).max() for name in end) > 1e-3
+
+
+def test_both_processes_know_that_a_run_has_ended(runs):
+  assert [said['again'] for said in runs[1]] == ['False, True'] * 2
 
 
 def test_every_example_is_seen_once_per_epoch_over_both(runs):
@@ -207,11 +228,10 @@ def test_half_of_the_settings_is_one_line_of_error(capsys, monkeypatch):
   assert 'no --coordinator' in capsys.readouterr().err
 
 
-def _config():
-  config = config_of('teacher')
+def _config(name, **changes):
+  config = config_of(name)
   config.update(
-      variant='nano', steps=STEPS, batch_size=4, log_every=1,
-      eval_every=STEPS, in_memory=False,
+      variant='nano', batch_size=4, log_every=1, in_memory=False, **changes
   )
   config.mesh.update(data=2, fsdp=2)
   # Adam divides by the gradient's size; a large eps keeps it linear.
@@ -220,7 +240,7 @@ def _config():
 
 
 def _write_data(root):
-  """Writes random latents with their autoencoder."""
+  """Writes random latents with their autoencoder, and a random teacher."""
   networks = case.networks()
   plan, random = networks.chunk, np.random.default_rng(0)
   frames = 2 * plan.new_frames + plan.continuity_frames
@@ -239,20 +259,44 @@ def _write_data(root):
     )
   shapes = jax.eval_shape(networks.init_vae, jax.random.key(0))
   vae = jax.tree.map(lambda x: np.full(x.shape, 0.1, np.float32), shapes)
-  bundle.save(
-      f'{root}/latents/vae', variant='nano', model=networks.values,
-      params=dict(vae=vae, audio={}),
-  )
+  draw = lambda x: random.normal(0, 0.1, x.shape).astype(np.float32)
+  shapes = jax.eval_shape(networks.init_dit, jax.random.key(0))
+  teacher = jax.tree.map(draw, shapes)
+  for name, params in (
+      ('latents/vae', dict(vae=vae, audio={})),
+      ('start', dict(vae=vae, audio={}, teacher=teacher)),
+  ):
+    bundle.save(
+        f'{root}/{name}', variant='nano', model=networks.values, params=params
+    )
 
 
 def _train(root, name):
-  """Joins the run, if there are others, and trains."""
+  """Joins the run, if there are others, and trains both."""
   variants.VARIANTS['nano'] = case.networks().values
   found = distributed.find_cluster()
   if found:
     distributed.start(found, 300)
     _say_what_this_process_sees()
-  teacher.train(_config(), f'{root}/latents', f'{root}/{name}')
+  config = _config('teacher', steps=STEPS, eval_every=STEPS)
+  run = lambda: teacher.train(config, f'{root}/latents', f'{root}/{name}').new
+  run()
+  if found:
+    _say_what_is_new(run, f'{root}/{name}/bundle/config.json')
+  # One update of the student, which the evaluation then shows.
+  config = _config('student', steps=1, chunks=2, remat='none')
+  config.sampler.timesteps = (1000.0, 500.0)
+  student.train(
+      config, f'{root}/latents', f'{root}/start', f'{root}/{name}_student'
+  )
+
+
+def _say_what_is_new(run, bundle_config):
+  """Runs again what has ended, with its bundle and without."""
+  complete = run()
+  if not jax.process_index():  # That of the other does not decide.
+    os.remove(bundle_config)
+  print(f'again={complete}, {run()}')
 
 
 def _say_what_this_process_sees():

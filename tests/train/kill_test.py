@@ -102,7 +102,7 @@ def log_of(root):
 
 
 def write_inputs(root):
-  """Random latents and a teacher with random weights."""
+  """Random latents, their autoencoder and a teacher of random weights."""
   networks = case.networks()
   plan, rng = networks.chunk, np.random.default_rng(0)
   frames = 2 * plan.new_frames + plan.continuity_frames
@@ -120,9 +120,12 @@ def write_inputs(root):
         meta=dict(reference_encoding=networks.values['reference_encoding']),
     )
   params = jax.tree.map(np.asarray, jax.jit(_random)(jax.random.key(0)))
-  bundle.save(
-      root / 'teacher', variant='nano', model=networks.values, params=params
-  )
+  for folder, parts in (
+      ('teacher', params), ('latents/vae', {'vae': params['vae']})
+  ):
+    bundle.save(
+        root / folder, variant='nano', model=networks.values, params=parts
+    )
 
 
 def _random(key):

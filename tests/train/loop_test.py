@@ -68,7 +68,7 @@ def run(workdir, step_fn=step, **changes):
   )
   return loop.train(
       config, str(workdir), init, step_fn, batches, on_eval=on_eval, pick=pick,
-      init_args=(jax.random.key(1),),
+      init_args=lambda: (jax.random.key(1),),
   )
 
 
@@ -93,9 +93,42 @@ def test_run_in_two_pieces_is_bit_identical_to_one(tmp_path):
   assert losses(tmp_path / 'whole')[6] == losses(tmp_path / 'pieces')[6]
 
 
-def test_finished_run_is_not_trained_again(tmp_path):
-  first = run(tmp_path)
-  assert_equal(first.state, run(tmp_path).state)
+def evaluate(state, number, writer):
+  writer.image(number, 'sample', np.zeros((8, 8, 3), np.uint8))
+  return {'eval/x': 1.0}
+
+
+def contents(folder):
+  return {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('changes', [
+    dict(eval_every=4), dict(eval_every=3), dict(checkpoint='best'),
+    dict(max_minutes=1e-6),
+])
+def test_a_run_that_has_ended_is_only_read(tmp_path, changes):
+  if 'checkpoint' in changes:
+    changes = dict(checkpoint=best())
+  changes = dict(changes, on_eval=evaluate)
+  first = run(tmp_path, **changes)
+  before = contents(tmp_path)
+  second = run(tmp_path, **changes)
+  assert_equal(first.state, second.state)
+  assert (second.step, second.stopped) == (first.step, first.stopped)
+  assert contents(tmp_path) == before
+
+
+def test_a_bundle_is_due_where_there_is_none_of_the_newest_checkpoint(tmp_path):
+  config = tmp_path / 'bundle' / 'config.json'
+  assert run(tmp_path, steps=3).new
+  assert run(tmp_path, steps=3).new
+  config.parent.mkdir()
+  config.write_text('{}')
+  assert not run(tmp_path, steps=3).new
+  assert run(tmp_path).new
+  assert run(tmp_path).new  # It is older than the checkpoint.
+  config.write_text('{}')
+  assert not run(tmp_path).new
 
 
 def test_sigterm_saves_and_stops(tmp_path):
@@ -233,7 +266,8 @@ def test_frozen_arrays_reach_the_step(tmp_path):
   batches = loader.batches([1, 2], Noisy(), 4, 0, threads=0)
   loop.train(
       CONFIG, str(tmp_path), init, frozen_step, batches,
-      init_args=(jax.random.key(1),), frozen={'teacher': jnp.array(7.0)},
+      init_args=lambda: (jax.random.key(1),),
+      frozen={'teacher': jnp.array(7.0)},
   )
   assert losses(tmp_path) == {2: 7.0, 4: 7.0, 6: 7.0}
 
