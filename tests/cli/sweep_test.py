@@ -181,7 +181,7 @@ def test_sigterm_ends_the_sweep_and_not_only_its_training(
     tmp_path, monkeypatch, capsys
 ):
   class Stopped:
-    step, stopped = 3, 'sigterm'
+    step, stopped, new = 3, 'sigterm', True
 
   monkeypatch.setattr(teacher, 'train', lambda *unused: Stopped)
   stages = (('train', f'train-teacher --config={ROOT}/configs/teacher.py:micro'
