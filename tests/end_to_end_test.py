@@ -16,8 +16,6 @@ import soundfile
 from asymtalker_jax import bundle
 from asymtalker_jax.cli import main as cli
 
-# One process makes what these tests share, not each of them.
-pytestmark = pytest.mark.xdist_group('end_to_end')
 pytest.importorskip('espeakng_loader')
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 SHIFT = {'flow.shift': 4.0}

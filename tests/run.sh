@@ -12,4 +12,5 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 # Two processes share the machine; more threads each would only compete.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 [ $# -gt 0 ] || set -- tests
-exec .venv/bin/python -m pytest -n 2 --dist=loadgroup -q --durations=10 "$@"
+# By file: what the tests of a file share is made once, not by each process.
+exec .venv/bin/python -m pytest -n 2 --dist=loadfile -q --durations=10 "$@"

@@ -44,6 +44,7 @@ FREE_KEYS = (
 )
 _LISTED = 5  # Arrays that an error names before it counts.
 _PARTIAL = '*.orbax-checkpoint-tmp*'
+_REMOVALS = 20
 # In warnings of Orbax: saves between evaluations have no value, and the runs
 # of `init_from` are only read, and of those only a part.
 _ON_PURPOSE = (
@@ -255,11 +256,19 @@ class Checkpointer:
         raise self._failure(error) from error
     finally:
       if self._failed and not jax.process_index():
-        for path in glob.glob(os.path.join(self.directory, _PARTIAL)):
-          shutil.rmtree(path, ignore_errors=True)
+        self._remove_partial()
       if self._previous_handler is not None:
         signal.signal(signal.SIGTERM, self._previous_handler)
         self._previous_handler = None
+
+  def _remove_partial(self) -> None:
+    """Removes what a failed save left. Orbax reports the first array that could
+    not be written; the threads of the others go on for a moment, and make the
+    folder again if it is gone."""
+    for _ in range(_REMOVALS):
+      for path in glob.glob(os.path.join(self.directory, _PARTIAL)):
+        shutil.rmtree(path, ignore_errors=True)
+      time.sleep(0.05)
 
   def _check_same(self, config, arrays, abstract, step: int) -> None:
     """Raises unless a checkpoint has our config and the shapes of our state."""

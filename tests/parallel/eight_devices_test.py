@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-# One process makes what these tests share, not each of them.
-pytestmark = pytest.mark.xdist_group('eight_devices')
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-# One process makes what these tests share, not each of them.
-pytestmark = pytest.mark.xdist_group('sharded_steps')
 ROOT = pathlib.Path(__file__).parents[2]
 # Heads do not divide seq=4: 'seq' goes round in a ring, 'mixed' by all-to-all.
 MESHES = {

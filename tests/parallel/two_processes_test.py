@@ -30,8 +30,6 @@ from tests.configs_test import config as config_of
 from tests.inputs import loader_test
 from tests.train import distillation_step_test as case
 
-# One process makes what these tests share, not each of them.
-pytestmark = pytest.mark.xdist_group('two_processes')
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS, EXAMPLES = 3, 10
 

@@ -20,8 +20,6 @@ from tests.configs_test import FOLDER as CONFIGS
 from tests.train import distillation_step_test as case
 from tests.train import kill_test
 
-# One process makes what these tests share, not each of them.
-pytestmark = pytest.mark.xdist_group('student')
 CHANGES = dict(
     variant='nano', steps=2, batch_size=2, chunks=2, log_every=1,
     frozen_dtype='bfloat16', continuity_carry='latent',
