@@ -4,6 +4,7 @@ The folder also receives the VAE that made the latents, so that the trainings
 after this one need no other argument.
 """
 
+import dataclasses
 import functools
 import os
 from typing import Iterator
@@ -57,9 +58,11 @@ def encode_dataset(
   for split, count in config.clips.items():
     clips = source.open_clips(data, split)
     clips = clips[: count or len(clips)]
+    mirror = config.mirror and split == 'train'
     examples = functools.partial(_examples, clips, networks, config, encoders)
+    counts[split] = len(clips) * (1 + mirror)
     encoded.write_encoded(
-        out, split, examples, len(clips), worker=worker, workers=workers,
+        out, split, examples, counts[split], worker=worker, workers=workers,
         meta=dict(
             # Latents of two VAEs must not end up in one folder.
             vae=bundle.config['sha256'].get('vae', vae),
@@ -67,10 +70,10 @@ def encode_dataset(
             windows=config.windows,
             references=config.references,
             reference_encoding=config.reference_encoding,
+            mirror=mirror,
         ),
         examples_per_shard=config.examples_per_shard,
     )
-    counts[split] = len(clips)
   if worker == 0:  # Last: a folder of other latents has refused by now.
     bundle_lib.save(
         os.path.join(out, VAE_FOLDER), variant=bundle.config['variant'],
@@ -115,10 +118,22 @@ def check_vae(data: str, params: types.Params) -> None:
 
 
 def _examples(clips, networks, config, encoders, start) -> Iterator[dict]:
-  """Encoded examples from clip `start` on."""
-  indices = range(start, min(start + config.examples_per_shard, len(clips)))
+  """Encoded examples from number `start` on, a shard at most."""
+  indices = range(start, start + config.examples_per_shard)
   for i in tqdm.tqdm(indices, unit='clip', leave=False, mininterval=5):
-    yield encode_clip(clips[i], networks, config, *encoders)
+    yield encode_clip(clip_at(clips, i), networks, config, *encoders)
+
+
+def clip_at(clips: source.Clips, index: int) -> types.Clip:
+  """Clip `index`; after the last one all come once more, mirrored.
+
+  A mirrored head turns the other way to the same words, so that a network
+  cannot learn by heart which way the speaker of a sentence turned.
+  """
+  clip = clips[index % len(clips)]
+  if index < len(clips):
+    return clip
+  return dataclasses.replace(clip, frames=clip.frames[:, :, ::-1], tracks={})
 
 
 def encode_clip(

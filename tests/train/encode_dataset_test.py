@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asymtalker_jax import bundle
+from asymtalker_jax import types
 from asymtalker_jax.cli import main as cli
 from asymtalker_jax.inputs import encoded
 from asymtalker_jax.train import encode_dataset
@@ -47,6 +48,32 @@ def test_clips_of_videos_are_encoded(command, tmp_path):
   assert all(np.isfinite(train[0][field]).all() for field in train.shapes)
 
 
+def test_mirrored_clips_follow_those_of_the_training_split(command, tmp_path):
+  args = ['--config.mirror=True', f'--out={tmp_path}']
+  assert cli.main([*command, *args]) == 0
+  train = encoded.open_encoded(str(tmp_path), 'train')
+  test = encoded.open_encoded(str(tmp_path), 'test')
+  assert (len(train), len(test)) == (6, 1)
+  clip, mirrored = train[0], train[3]
+  for field in ('audio', 'identity'):
+    np.testing.assert_array_equal(clip[field], mirrored[field])
+  for field in ('latents', 'reference_latents'):
+    assert not np.array_equal(clip[field], mirrored[field])
+
+
+def test_a_mirrored_clip_has_left_and_right_exchanged():
+  clips = [
+      types.Clip(frames=np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3) + i,
+                 waveform=np.full(1280, i), identity=i, tracks={'yaw': [1, 2]})
+      for i in range(2)
+  ]
+  assert encode_dataset.clip_at(clips, 1) is clips[1]
+  mirrored = encode_dataset.clip_at(clips, 3)
+  np.testing.assert_array_equal(mirrored.frames, clips[1].frames[:, :, ::-1])
+  assert mirrored.waveform is clips[1].waveform
+  assert not mirrored.tracks, 'a turn to the left would be one to the right'
+
+
 def test_beam_runs_the_parts_and_they_make_the_same_files(
     command, tmp_path, monkeypatch
 ):
@@ -74,7 +101,7 @@ def test_without_beam_one_line_says_what_to_install(
 ):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
   assert cli.main([*command, f'--out={tmp_path}/out', '--beam_options=']) == 2
-  assert 'asymtalker-jax[beam]' in capsys.readouterr().err
+  assert "pip install -e '.[beam]'" in capsys.readouterr().err
   assert not (tmp_path / 'out').exists()
 
 
