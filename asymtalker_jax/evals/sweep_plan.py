@@ -11,6 +11,7 @@ with a seed, and the folder of everything follows from its name:
 from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -57,19 +58,20 @@ class Stage:
     return self.folder.with_name(f'{self.name}.spent.json')
 
   def inputs(self) -> dict[str, str]:
-    """SHA-256 of files that the command reads and that are not of the sweep:
-    its config, and the bundled reader of an evaluation."""
-    paths = [
-        pathlib.Path(word.removeprefix(_CONFIG).partition(':')[0])
-        for word in self.words
-        if word.startswith(_CONFIG)
-    ]
+    """SHA-256 of what the command reads that is not of the sweep: the values
+    of its config, and the bundled reader of an evaluation."""
+    contents = {}
+    for word in self.words:
+      path, _, size = word.removeprefix(_CONFIG).partition(':')
+      # Where there is no such file the command says so.
+      if word.startswith(_CONFIG) and os.path.isfile(path):
+        contents[os.path.basename(path)] = _values(path, size).encode()
     if self.words[0] == 'evaluate':
-      paths += sorted(reader.BUNDLED.glob('reader.*'))
+      for path in sorted(reader.BUNDLED.glob('reader.*')):
+        contents[path.name] = path.read_bytes()
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-        if path.is_file()  # The command says what is wrong with it.
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in contents.items()
     }
 
   def cost(self) -> dict[str, float] | None:
@@ -113,6 +115,15 @@ class Stage:
     note = {'command': self.command, 'inputs': dict(inputs), 'cost': dict(cost)}
     report.write_json(self._note, note)
     self._spent.unlink(missing_ok=True)
+
+
+def _values(path: str, size: str) -> str:
+  """JSON of a config file's values at a size; '' is the file's own choice."""
+  spec = importlib.util.spec_from_file_location('config_of_a_stage', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(*([size] if size else []))
+  return config.copy_and_resolve_references().to_json(sort_keys=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,13 @@ def test_a_folder_of_another_command_is_not_taken_for_finished(tmp_path):
 
 def test_a_folder_of_an_edited_config_is_not_taken_for_finished(tmp_path):
   values = tmp_path / 'values.py'
-  values.write_text('steps = 1')
+  text = (
+      'import ml_collections\n'
+      'def get_config(size):\n'
+      '  steps = {"micro": 1, "tiny": 5}[size]\n'
+      '  return ml_collections.ConfigDict(dict(steps=steps))\n'
+  )
+  values.write_text(text)
   few = FEW | {
       'shared': (('data', f'make --out={{data}} --config={values}:micro'),)
   }
@@ -121,7 +127,9 @@ def test_a_folder_of_an_edited_config_is_not_taken_for_finished(tmp_path):
   assert set(inputs) == {'values.py'} and stage.inputs() == inputs
   stage.finish({'wall_s': 1.0}, inputs)
   assert stage.cost() == {'wall_s': 1.0}
-  values.write_text('steps = 2')
+  values.write_text(text.replace('5', '6') + '# of another size\n')
+  assert stage.cost() == {'wall_s': 1.0}, 'the values of micro are the same'
+  values.write_text(text.replace('1', '2'))
   with pytest.raises(ValueError, match=r"other contents of \['values.py'\]"):
     stage.cost()
 
@@ -240,6 +248,27 @@ def test_sweeps_share_data_and_models_of_equal_commands():
     for path in SWEEPS:
       for stage in sweep_plan.make(config(path, size), 'out').shared:
         assert commands.setdefault(stage.name, stage.words) == stage.words
+
+
+def test_harder_akd_differs_in_the_reference_of_teacher_and_students_only():
+  akd, tre = ROOT / 'configs/sweeps/akd.py', ROOT / 'configs/sweeps/tre.py'
+  plans = {
+      size: sweep_plan.make(config(akd, size), 'out')
+      for size in ('micro', 'micro_first_frame')
+  }
+  weaker = {s.name: s.words for s in plans['micro_first_frame'].shared}
+  commands = {s.name: s.words for s in sweep_plan.make(
+      config(tre, 'micro'), 'out').shared}
+  assert weaker['latents_first_frame'] == commands['latents_first_frame']
+  assert 'latents' not in weaker and 'teacher' not in weaker
+  for a, b in zip(*(plan.points for plan in plans.values()), strict=True):
+    assert (a.arm, a.seed) == (b.arm, b.seed)
+    renamed = [
+        word.replace('_first_frame', '') for word in b.stages[0].words
+    ]
+    assert renamed == list(a.stages[0].words)
+  with pytest.raises(ValueError, match='_first_frame behind'):
+    config(akd, 'large_first_frame')
 
 
 def test_ablations_of_the_paper_have_three_seeds_and_the_arms_of_the_method():
