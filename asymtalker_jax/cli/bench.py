@@ -9,8 +9,9 @@ Per part: median time, operations per second of its matrix products and
 convolutions, and their share of the device's peak (bfloat16 from the data
 sheet; on other devices a large float32 matrix product measured here). `chunk`
 is everything from samples to frames, streaming: audio encoder, all denoising
-steps, decoder, encoder of the continuity. --against=torch runs the same
-networks in diffusers and transformers in turns; a ratio below 1 is faster.
+steps, decoder, and encoder of the continuity where the bundle carries frames.
+--against=torch runs the same networks in diffusers and transformers in turns; a
+ratio below 1 is faster.
 """
 
 from collections.abc import Sequence

@@ -200,9 +200,11 @@ def _measure_network(function, args) -> dict[str, float]:
 
 
 def _measure_chunk(networks, params, sampler) -> dict[str, float]:
-  """A chunk with streaming audio, from samples to frames on the host."""
+  """A chunk with streaming audio, from samples to frames on the host, carried
+  as the bundle says."""
   video = long_video.LongVideo(
       networks, params, long_video.student_sampler(sampler, None),
+      carry=sampler['continuity_carry'],
       color_correction=sampler['color_correction'],
   )
   plan = networks.chunk

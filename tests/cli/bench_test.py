@@ -58,6 +58,17 @@ def test_every_part_is_timed_and_counted(folder, tmp_path, capsys):
   assert [line.split()[0] for line in lines[2:]] == list(bench.PARTS)
 
 
+def test_a_chunk_is_carried_as_the_bundle_says(folder, tmp_path):
+  loaded = bundle.load(folder)
+  bundle.save(tmp_path / 'latent', variant='micro', model=MODEL,
+              params=loaded.params, sampler={'continuity_carry': 'latent'})
+  flops = [
+      bench.measure(bundle.load(path), ['chunk'])['parts']['chunk']['flops']
+      for path in (folder, tmp_path / 'latent')
+  ]
+  assert flops[1] < flops[0], 'nothing is encoded where latents are carried'
+
+
 def test_another_size(folder, tmp_path):
   out = tmp_path / 'bench.json'
   assert cli.main([
