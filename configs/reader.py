@@ -1,8 +1,8 @@
 """Puppet reader: the measuring instrument of `asymtalker evaluate`.
 
-asymtalker data build --dataset=puppets --out=data/puppets
-asymtalker train-reader --config=configs/reader.py:tiny --data=data/puppets \
-    --out=out/reader
+  asymtalker data build --dataset=puppets --out=work/puppets
+  asymtalker train-reader --config=configs/reader.py:tiny --data=work/puppets
+      --out=work/reader
 
 Hardware: CPU; at most 10 CPU minutes in all, data included, validation not (the
 recorded run shared its 2 cores and took 31 minutes by the clock). Expected on

@@ -1,7 +1,9 @@
 """Training of the teacher by flow matching on the ground-truth path.
 
   asymtalker train-teacher --config=configs/teacher.py:tiny --data=DIR
-      --vae=BUNDLE --workdir=DIR
+      --workdir=DIR
+
+The folder of `asymtalker data encode` brings its VAE.
 
 Sizes: `tiny` trains on two CPU cores, and so does `micro`, the 64x64 size of
 the ablation sweeps; `pro` (512x512, 1.5e9 parameters, 9,216 tokens) and `lite`

@@ -27,4 +27,4 @@ asymtalker train-student --config=configs/student.py:tiny \
   --workdir="$work/student"
 asymtalker export --bundle="$work/student/bundle" --out="$work/tiny"
 asymtalker evaluate --bundle="$work/tiny" --data="$work/puppets" \
-  --out="$work/evaluation"
+  --out="$work/tiny_evaluation"

@@ -3,7 +3,7 @@
   asymtalker compile-check --config=configs/student.py:pro --topology=v5e:16x16
 
 Prints memory per chip, operations, collectives and the best possible step
-time. Needs the TPU compiler: pip install 'asymtalker_jax[tpu]'. Exit code 1: a
+time. Needs the TPU compiler: pip install -e '.[tpu]'. Exit code 1: a
 step does not fit the chip; the largest buffers are named.
 
 The mesh is the config's: --config.mesh.fsdp=32 --config.mesh.seq=4, and so is

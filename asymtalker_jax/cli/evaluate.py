@@ -1,13 +1,13 @@
 r"""Measures a bundle, or videos made by any program, against ground truth.
 
-  asymtalker evaluate --bundle=tiny --data=data/puppets --clips=16 \
-      --out=out/evaluation
-  asymtalker evaluate --bundle=tiny --data=data/puppets --clips=4 \
-      --roles=student,teacher --out=out/comparison
-  asymtalker evaluate --bundle=tiny --data=data/puppets --clips=0 \
-      --seconds=600 --out=out/drift
+  asymtalker evaluate --bundle=tiny --data=work/puppets --clips=16 \
+      --out=work/evaluation
+  asymtalker evaluate --bundle=tiny --data=work/puppets --clips=4 \
+      --roles=student,teacher --out=work/comparison
+  asymtalker evaluate --bundle=tiny --data=work/puppets --clips=0 \
+      --seconds=600 --out=work/drift
   asymtalker evaluate --videos=peers/sonic,peers/ditto --data=hdtf.jsonl \
-      --clips=100 --weights_dir=weights --out=out/peers
+      --clips=100 --weights_dir=weights --out=work/peers
 
 --data is a dataset folder, or a manifest (JSON lines or CSV) with the columns
 video (ground truth) and, where they differ from it, image, audio and name; a

@@ -1,7 +1,7 @@
 r"""Trains and validates the puppet reader that `asymtalker evaluate` uses.
 
-  asymtalker train-reader --config=configs/reader.py:tiny --data=data/puppets \
-      --out=out/reader
+  asymtalker train-reader --config=configs/reader.py:tiny --data=work/puppets \
+      --out=work/reader
 """
 
 from collections.abc import Sequence

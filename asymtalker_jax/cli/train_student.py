@@ -8,7 +8,7 @@ from asymtalker_jax.cli import training
 
 FLAGS = flags.FLAGS
 USAGE = ('usage: asymtalker train-student --config=configs/student.py:tiny '
-         '--data=DIR --teacher=BUNDLE --workdir=DIR')
+         '--data=DIR --teacher=BUNDLE --workdir=DIR' + training.NOTES)
 
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:

@@ -8,7 +8,7 @@ from asymtalker_jax.cli import training
 
 FLAGS = flags.FLAGS
 USAGE = ('usage: asymtalker train-teacher --config=configs/teacher.py:tiny '
-         '--data=DIR --workdir=DIR')
+         '--data=DIR --workdir=DIR' + training.NOTES)
 
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:

@@ -8,7 +8,7 @@ from asymtalker_jax.cli import training
 
 FLAGS = flags.FLAGS
 USAGE = ('usage: asymtalker train-vae --config=configs/vae.py:tiny --data=DIR '
-         '--workdir=DIR')
+         '--workdir=DIR' + training.NOTES)
 
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:

@@ -7,6 +7,13 @@ from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
 STOPPED = 143  # Exit code where SIGTERM ended a run before its time.
+NOTES = """
+
+Any value of the config can be set: --config.steps=100
+--config.optimizer.lr=1e-4; the keys, and the sizes that may stand behind the
+':', are in the file. WORKDIR gets config.json, metrics.jsonl, checkpoints/,
+samples/, plots, tensorboard/ and, at the end, bundle/. The same command goes on
+where a run stopped. Exit code 143: SIGTERM came and the state is saved."""
 _WORKDIR = 'folder of this run; continued if there'
 
 

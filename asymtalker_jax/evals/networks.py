@@ -218,7 +218,7 @@ def embedder(path: str | os.PathLike) -> Features:
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         'ArcFace needs onnxruntime: pip install'
-        " 'asymtalker_jax[eval]'"
+        " -e '.[eval]'"
     ) from error
   session = onnxruntime.InferenceSession(
       os.fspath(path), providers=['CPUExecutionProvider']

@@ -30,7 +30,7 @@ def _torch():
     import torch  # pylint: disable=import-outside-toplevel
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "FID, FVD and LPIPS need PyTorch: pip install 'asymtalker_jax[eval]'"
+        "FID, FVD and LPIPS need PyTorch: pip install -e '.[eval]'"
     ) from error
   return torch
 
@@ -63,7 +63,7 @@ def inception(
     from torch_fidelity import feature_extractor_inceptionv3 as fidelity
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "FID needs torch-fidelity: pip install 'asymtalker_jax[eval]'"
+        "FID needs torch-fidelity: pip install -e '.[eval]'"
     ) from error
   network = fidelity.FeatureExtractorInceptionV3(
       'inception-v3-compat', ['2048'],

@@ -73,7 +73,7 @@ def devices(topology: str, slices: int = 1) -> Sequence[Any]:
   if importlib.util.find_spec('libtpu') is None:
     raise ModuleNotFoundError(
         'the TPU compiler (libtpu) is not installed: pip install'
-        " 'asymtalker_jax[tpu]'"
+        " -e '.[tpu]'"
     )
   # Not a TPU machine: do not wait for its metadata server.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')

@@ -50,7 +50,7 @@ def encode_dataset(
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f'Apache Beam is not installed ({error}); expected pip install'
-        " 'asymtalker-jax[beam]'"
+        " -e '.[beam]'"
     ) from error
   if workers < 1:
     raise ValueError(f'workers={workers}: expected 1 or more parts')

@@ -77,7 +77,7 @@ class Synthesizer:
     except ImportError as error:
       raise ValueError(
           'puppets need the speech synthesiser espeak-ng, which is not '
-          "installed; expected: pip install 'asymtalker-jax[puppets]' (or pip "
+          "installed; expected: pip install -e '.[puppets]' (or pip "
           'install espeakng-loader)') from error
     self._path = espeakng_loader.get_library_path()
     self._data = espeakng_loader.get_data_path().encode()

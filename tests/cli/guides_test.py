@@ -10,16 +10,32 @@ import pytest
 from asymtalker_jax.cli import main as cli
 
 ROOT = pathlib.Path(__file__).parents[2]
-GUIDES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+GUIDES = [
+    ROOT / 'README.md', *sorted((ROOT / 'docs').glob('**/*.md')),
+    ROOT / 'launch' / 'README.md', ROOT / 'data' / 'README.md',
+    *sorted((ROOT / 'configs').glob('**/*.py')),
+    *sorted((ROOT / 'asymtalker_jax' / 'cli').glob('*.py')),
+    *sorted((ROOT / 'asymtalker_jax' / 'pretrained').glob('*/README.md')),
+]
 _BLOCK = re.compile(r'^```bash\n(.*?)^```', re.MULTILINE | re.DOTALL)
+# Indented, as in docstrings; flags may go on in the lines below.
+_INDENTED = re.compile(r'^ +(asymtalker [a-z].*(?:\n +-.*)*)', re.MULTILINE)
 
 
 def commands(guide):
   """Lines `asymtalker ...` of a guide, continued lines joined."""
-  for block in _BLOCK.findall(guide.read_text(encoding='utf-8')):
-    for line in block.replace('\\\n', ' ').splitlines():
-      if line.startswith('asymtalker ') and '...' not in line:
-        yield line
+  text = guide.read_text(encoding='utf-8')
+  lines = [
+      line for block in _BLOCK.findall(text)
+      for line in block.replace('\\\n', ' ').splitlines()
+  ]
+  lines += [
+      re.sub(r'\\*\n', ' ', found)
+      for found in _INDENTED.findall(_BLOCK.sub('', text))
+  ]
+  for line in lines:
+    if line.startswith('asymtalker ') and not re.search(r'\.\.\.|\[', line):
+      yield line
 
 
 @pytest.mark.parametrize(
@@ -40,3 +56,5 @@ def test_a_guide_s_command_is_understood(line, monkeypatch, capsys):
 
 def test_a_guide_has_commands():
   assert len(list(commands(ROOT / 'docs' / 'released_weights.md'))) > 8
+  assert len(list(commands(ROOT / 'configs' / 'teacher.py'))) == 2
+  assert len(list(commands(ROOT / 'launch' / 'README.md'))) > 4

@@ -104,7 +104,7 @@ def test_without_torch_the_pth_is_refused_and_nothing_is_left(
   monkeypatch.setitem(sys.modules, 'torch', None)
   assert export_to(tmp_path / 'bundle', tmp_path / 'again') == 2
   text = capsys.readouterr().err
-  assert "pip install 'asymtalker_jax[convert]'" in text
+  assert "pip install -e '.[convert]'" in text
   assert text.count('\n') == 1
   assert [p.name for p in tmp_path.iterdir()] == ['bundle']
 

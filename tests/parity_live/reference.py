@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip(
-    'torch', reason="needs pip install 'asymtalker_jax[parity]'"
+    'torch', reason="needs pip install -e '.[parity]'"
 )
 
 
 def package(name: str):
   """diffusers or transformers, or the test is skipped."""
   found = pytest.importorskip(
-      name, reason="needs pip install 'asymtalker_jax[parity]'"
+      name, reason="needs pip install -e '.[parity]'"
   )
   found.utils.logging.set_verbosity_error()
   return found
