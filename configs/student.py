@@ -49,6 +49,8 @@ def _tiny() -> ml_collections.ConfigDict:
       dict(timesteps=(1000.0, 750.0, 500.0, 250.0))
   )
   config.flow = ml_collections.ConfigDict(dict(shift=5.0))
+  # guidance is w of c + w (c - u): 0 is none, and the --guidance of `evaluate`
+  # is 1 + w. regression_weight is of the plain sum; the log has both terms.
   config.distillation = ml_collections.ConfigDict(
       dict(critic_updates=2, guidance=1.0, regression_weight=0.1)
   )
@@ -107,7 +109,7 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   config.mesh.update(data=-1, fsdp=32, seq=seq)
   config.remat = 'full'
   config.frozen_dtype = 'bfloat16'
-  config.distillation.regression_weight = 0.25
+  config.distillation.update(guidance=2.0, regression_weight=0.25)
   config.ema.update(decay=0.99, start_step=200)
   config.optimizer.lr = 2e-6
   config.critic_optimizer.lr = 4e-7

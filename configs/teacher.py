@@ -40,6 +40,8 @@ def _tiny() -> ml_collections.ConfigDict:
   config.in_memory = True
   config.mesh = ml_collections.ConfigDict(dict(data=-1, fsdp=1, seq=1))
   config.remat = 'dots'
+  # True: continuity slots get timestep 0, not that of the chunk; students too.
+  config.per_frame_timestep = False
 
   # Where a head turns is decided at noise levels above 0.95: 21 % of the draws
   # with a shift of 5, 14 % with 3.

@@ -7,7 +7,8 @@
 
 `self` is what the student generated for the previous chunk, decoded and encoded
 again; `ground_truth` is g_k[:m], the leading latents of the encoded window k,
-which by causality of the VAE encode exactly the frames before chunk k.
+which by causality of the VAE encode exactly the frames before chunk k. Chunk 0
+of the student starts from the reference in every arm.
 """
 
 import dataclasses
@@ -100,6 +101,15 @@ def select(
     slots: m.
   """
   return own if source == 'self' else ground_truth(batch, k, slots)
+
+
+def start_from_reference(
+    seen: Continuity, batch: types.StudentBatch, k
+) -> Continuity:
+  """The student's view: chunk 0 starts from the reference in every arm, as it
+  does in generation, so that arms differ in the chunks after it only."""
+  latents = jnp.where(k == 0, batch.reference, seen.latents)
+  return dataclasses.replace(seen, latents=latents)
 
 
 def conditioning(

@@ -7,6 +7,7 @@ import functools
 
 from flax import linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from asymtalker_jax.models import rope
@@ -14,6 +15,7 @@ from asymtalker_jax.models.embeddings import MATRIX
 from asymtalker_jax.parallel import mesh
 from asymtalker_jax.parallel import sequence_attention
 
+SAVED = 'attention'  # Name of what a layer attended to, for remat policies.
 _LANES = 128  # Smallest tile of a TPU kernel along tokens and channels.
 
 
@@ -197,6 +199,7 @@ class MultiHeadAttention(nn.Module):
     else:
       groups = (*context.shape[:2], -1, *query.shape[3:])
       out = attention(query.reshape(groups), key, value)
+    out = checkpoint_name(out.reshape(x.shape), SAVED)
     return nn.Dense(
         self.width, dtype=self.dtype, kernel_init=MATRIX, name='out'
-    )(out.reshape(x.shape))
+    )(out)

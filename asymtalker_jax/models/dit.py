@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from asymtalker_jax.models import rope
 from asymtalker_jax.models.attention import MultiHeadAttention
+from asymtalker_jax.models.attention import SAVED
 from asymtalker_jax.models.audio_projection import AudioProjection
 from asymtalker_jax.models.embeddings import MATRIX
 from asymtalker_jax.models.embeddings import patchify
@@ -29,7 +30,10 @@ from asymtalker_jax.parallel import sharding
 REMAT = {
     'none': None,
     'full': jax.checkpoint_policies.nothing_saveable,
-    'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    'dots': jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(SAVED),
+    ),
 }
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -54,11 +58,14 @@ class DiTConfig:
     audio_tokens: context tokens per latent frame.
     eps: of the norms in blocks and head.
     remat: 'none' keeps all activations for the backward pass, 'full' only the
-      input of each block, 'dots' the results of the linear layers.
+      input of each block, 'dots' the results of linear layers and attention.
     dtype: 'float32' or 'bfloat16', of the inputs of matrix products.
     cross_attention: 'audio' is the talking head; 'text' is plain Wan 2.1,
       without reference channels, for its checkpoints.
     text_dim: width of the text encoder, for cross_attention 'text' only.
+    per_frame_timestep: continuity slots, which carry no noise, get timestep 0
+      and not that of the chunk. Who calls the network makes it so
+      (`variants.Networks.velocity`).
   """
 
   width: int
@@ -78,6 +85,7 @@ class DiTConfig:
   dtype: str = 'float32'
   cross_attention: str = 'audio'
   text_dim: int = 4096
+  per_frame_timestep: bool = False
 
   def __post_init__(self):
     # From JSON the patch is a list; linen needs hashable attributes.

@@ -316,6 +316,8 @@ class Networks:
       conditioning: types.Conditioning,
   ) -> jax.Array:
     """Velocity of the diffusion transformer, see `types.Velocity`."""
+    if self.dit.config.per_frame_timestep:
+      timestep = timestep[:, None] * (1.0 - conditioning.mask)
     return self.dit.apply(
         {'params': params},
         x,

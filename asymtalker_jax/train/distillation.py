@@ -146,6 +146,7 @@ def roll_out(
       )
   slots = d.networks.chunk.continuity_slots
   seen = views.select(d.arm.student, own, batch, k, slots)
+  seen = views.start_from_reference(seen, batch, k)
   conditioning = views.conditioning(batch, k, seen)
   with jax.named_scope(EXIT):
     noisy = rollout.noisy_at_exit(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,13 @@ from asymtalker_jax.train import optimizer
 from asymtalker_jax.train import program
 from asymtalker_jax.train import state as state_lib
 from asymtalker_jax.train import throughput
+
+
+def model_values(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Values of the variant with what the config says about the network."""
+  values = variants.values_of(config.variant)
+  values['dit']['per_frame_timestep'] = config.per_frame_timestep
+  return values
 
 
 def draw_conditioning(
@@ -157,7 +165,7 @@ def programs(
   Raises:
     ValueError: a batch or tokens that the mesh does not divide.
   """
-  networks = variants.build(variants.values_of(config.variant))
+  networks = variants.build(model_values(config))
   t = build(networks, config)
   state = state_lib.abstract_sharded(
       functools.partial(init_state, t), mesh,
@@ -205,7 +213,7 @@ def train(
   vae = bundle_lib.load(
       os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio')
   )
-  values = variants.values_of(config.variant)
+  values = model_values(config)
   # The latents and features are those of the folder's networks.
   values |= {k: vae.networks.values[k] for k in ('chunk', 'vae', 'audio')}
   values['reference_encoding'] = encode_dataset.reference_encoding_of(data)

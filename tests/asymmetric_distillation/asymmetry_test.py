@@ -92,6 +92,22 @@ def test_chunk_zero_starts_from_the_reference_alone():
                                 [1, 1, 0, 0])
 
 
+def test_students_of_all_arms_start_chunk_zero_alike():
+  b = batch()
+  for k in range(2):
+    seen = [
+        views.start_from_reference(
+            views.select(source, own(b, k), b, k, M), b, k
+        )
+        for source in views.SOURCES
+    ]
+    np.testing.assert_array_equal(seen[0].mask, seen[1].mask)
+    same = jnp.array_equal(seen[0].latents[:, 0], seen[1].latents[:, 0])
+    assert same == (k == 0)
+  truth = views.ground_truth(b, 1, M)
+  np.testing.assert_array_equal(seen[1].latents, truth.latents)
+
+
 def test_one_compilation_serves_every_chunk_index():
   calls = []
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from asymtalker_jax.models import attention
+from asymtalker_jax.models import dit
 
 
 ATTENTION = jax.jit(attention.attention)
@@ -52,3 +53,20 @@ def test_half_precision_keeps_the_softmax_in_float32():
 def test_large_logits_do_not_overflow():
   q, k, v = _qkv(6, 6)
   assert np.isfinite(ATTENTION(1e4 * q, k, v)).all()
+
+
+@pytest.mark.parametrize('remat, kept', [('dots', 1), ('full', 0)])
+def test_attention_is_computed_once_where_products_are_kept(
+    remat, kept, capsys
+):
+  layer = attention.MultiHeadAttention(
+      width=8, heads=2, eps=1e-6, dtype=jnp.float32
+  )
+  x = jnp.ones((1, 2, 3, 8))
+  params = layer.init(jax.random.key(0), x)
+  apply = jax.checkpoint(
+      lambda *args: layer.apply(*args).sum(), policy=dit.REMAT[remat]
+  )
+  jax.ad_checkpoint.print_saved_residuals(apply, params, x)
+  found = capsys.readouterr().out
+  assert found.count(f"named '{attention.SAVED}'") == kept

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from asymtalker_jax import types
 from asymtalker_jax.models import variants
 from tests import golden_file
 
@@ -98,3 +99,33 @@ def test_an_unknown_kind_names_the_choices():
   values = variants.values_of('micro') | {'audio': {'kind': 'whisper'}}
   with pytest.raises(ValueError, match="'log_mel', 'wav2vec2'"):
     variants.build(values)
+
+
+def test_per_frame_timestep_is_zero_on_continuity_slots():
+  values = variants.values_of('micro')
+  values['dit'].update(width=16, depth=1, heads=1, ffn=16, audio_hidden=4)
+  plain = variants.build(values)
+  values['dit']['per_frame_timestep'] = True
+  per_frame = variants.build(values)
+  draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
+  # The head of a fresh network is zero: every leaf is drawn.
+  shapes = jax.eval_shape(plain.init_dit, jax.random.key(0))
+  params = jax.tree.map(lambda s: 0.3 * draw(s.size, *s.shape), shapes)
+  latents = plain.chunk.latent_shape
+  audio = plain.audio.config
+  x = draw(1, 2, *latents)
+  mask = np.zeros((2, latents[0]), np.float32)
+  mask[1, :2] = 1
+  conditioning = types.Conditioning(
+      reference=draw(2, 2, *latents), continuity=x, mask=mask,
+      audio=draw(3, 2, plain.chunk.frames, 5, audio.layers, audio.channels),
+  )
+  timestep = np.full(2, 700.0, np.float32)
+  chunk, frames = (
+      networks.velocity(params, x, timestep, conditioning)
+      for networks in (plain, per_frame)
+  )
+  np.testing.assert_allclose(frames[0], chunk[0], atol=1e-4)
+  assert np.abs(frames[1] - chunk[1]).max() > 1e-2
+  want = plain.velocity(params, x, 700.0 * (1 - mask), conditioning)
+  np.testing.assert_allclose(frames, want, atol=1e-6)
