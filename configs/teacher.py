@@ -33,8 +33,8 @@ def _tiny() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.variant = 'tiny'
   config.seed = 0
-  config.steps = 4000
-  config.max_minutes = 120.0
+  config.steps = 9000
+  config.max_minutes = 150.0
   config.batch_size = 8
   config.microbatches = 1
   config.in_memory = True
@@ -46,7 +46,7 @@ def _tiny() -> ml_collections.ConfigDict:
   # Where a head turns is decided at noise levels above 0.95: 21 % of the draws
   # with a shift of 5, 14 % with 3.
   config.flow = ml_collections.ConfigDict(
-      dict(shift=5.0, weighting='uniform', motion_weight=1.0)
+      dict(shift=5.0, weighting='uniform', motion_weight=2.0)
   )
   config.conditioning = ml_collections.ConfigDict(
       dict(cold_start=0.1, drop_audio=0.1)
@@ -85,6 +85,7 @@ def _tiny() -> ml_collections.ConfigDict:
 def _micro(config: ml_collections.ConfigDict) -> None:
   """Budgets are steps, not minutes, so that arms of a sweep are equal."""
   config.variant = 'micro'
+  config.flow.motion_weight = 1.0
   config.steps = 3000
   config.max_minutes = 0.0
   config.batch_size = 16

@@ -22,6 +22,24 @@ _PARTS = {'teacher': ('teacher', 'dit'), 'dit': ('dit',), 'vae': ('vae',)}
 _STATISTICS = ('latent_mean', 'latent_std')
 
 
+def check_variant(
+    bundle: bundle_lib.Bundle, where: str, variant: str
+) -> None:
+  """Raises ValueError unless what a run builds on is of its config's size.
+
+  Args:
+    bundle: of the teacher, or of the VAE that encoded the data.
+    where: it comes from.
+    variant: of the config.
+  """
+  found = bundle.config['variant']
+  if found != variant:
+    raise ValueError(
+        f'{where}: of size {found!r}; the config is for {variant!r}, expected'
+        f' that of {found!r}'
+    )
+
+
 def take_over(state: Any, where: str, part: str) -> Any:
   """Returns a fresh state with the parameters of a bundle or of another run.
 

@@ -26,6 +26,7 @@ from asymtalker_jax.train import distillation
 from asymtalker_jax.train import encode_dataset
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import program
+from asymtalker_jax.train import start as start_lib
 from asymtalker_jax.train import state as state_lib
 from asymtalker_jax.train import throughput
 
@@ -46,6 +47,7 @@ def train(
       compilation.
   """
   source = bundle_lib.load(teacher, parts=('vae', 'teacher', 'audio'))
+  start_lib.check_variant(source, teacher, config.variant)
   networks = source.networks
   known = networks.values['reference_encoding']
   found = encode_dataset.reference_encoding_of(data)

@@ -24,6 +24,7 @@ from asymtalker_jax.train import encode_dataset
 from asymtalker_jax.train import loop
 from asymtalker_jax.train import optimizer
 from asymtalker_jax.train import program
+from asymtalker_jax.train import start as start_lib
 from asymtalker_jax.train import state as state_lib
 from asymtalker_jax.train import throughput
 
@@ -31,7 +32,8 @@ from asymtalker_jax.train import throughput
 def model_values(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Values of the variant with what the config says about the network."""
   values = variants.values_of(config.variant)
-  values['dit']['per_frame_timestep'] = config.per_frame_timestep
+  if config.per_frame_timestep:
+    values['dit']['per_frame_timestep'] = True
   return values
 
 
@@ -214,6 +216,7 @@ def train(
       os.path.join(data, encode_dataset.VAE_FOLDER), parts=('vae', 'audio')
   )
   values = model_values(config)
+  start_lib.check_variant(vae, data, config.variant)
   # The latents and features are those of the folder's networks.
   values |= {k: vae.networks.values[k] for k in ('chunk', 'vae', 'audio')}
   values['reference_encoding'] = encode_dataset.reference_encoding_of(data)

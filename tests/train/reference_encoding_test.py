@@ -78,6 +78,24 @@ def test_teacher_notes_how_its_data_was_encoded(
   assert json.dumps(seen['model']) == json.dumps(expected)
 
 
+def test_networks_of_another_size_than_the_config_s_are_refused(
+    data, params, tmp_path
+):
+  other = tmp_path / 'teacher'
+  bundle.save(
+      other, variant='tiny', model=variants.values_of('micro'),
+      params={'vae': params['vae'], 'teacher': params['dit']},
+  )
+  run = str(tmp_path / 'run')
+  with pytest.raises(ValueError, match="size 'tiny'.*is for 'micro'"):
+    student.train(config('student'), data, str(other), run)
+  changed = config('teacher')
+  changed.variant = 'tiny'
+  with pytest.raises(ValueError, match="size 'micro'.*is for 'tiny'"):
+    teacher.train(changed, data, run)
+  assert not pathlib.Path(run).exists()
+
+
 def test_student_refuses_data_that_its_teacher_does_not_know(
     data, params, tmp_path
 ):
