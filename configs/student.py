@@ -45,8 +45,9 @@ def _tiny() -> ml_collections.ConfigDict:
       dict(student='self', teacher='ground_truth', critic='ground_truth')
   )
   config.continuity_carry = 'reencode'
+  # color_correction is of generation only: Lab statistics of the portrait.
   config.sampler = ml_collections.ConfigDict(
-      dict(timesteps=(1000.0, 750.0, 500.0, 250.0))
+      dict(timesteps=(1000.0, 750.0, 500.0, 250.0), color_correction=1.0)
   )
   config.flow = ml_collections.ConfigDict(dict(shift=5.0))
   # guidance is w of c + w (c - u): 0 is none, and the --guidance of `evaluate`
@@ -87,6 +88,7 @@ def _tiny() -> ml_collections.ConfigDict:
 def _micro(config: ml_collections.ConfigDict) -> None:
   """Budgets are steps, not minutes, so that arms of a sweep are equal."""
   config.variant = 'micro'
+  config.sampler.color_correction = 0.0
   config.steps = 1200
   config.max_minutes = 0.0
   config.batch_size = 8

@@ -37,10 +37,10 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
   """
   steep = rgb > 0.04045
   safe = jnp.where(steep, rgb, 1.0)
-  linear = jnp.where(steep, ((safe + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+  linear = jnp.where(steep, _power((safe + 0.055) / 1.055, 2.4), rgb / 12.92)
   xyz = jnp.clip(_matmul(linear, _RGB_TO_XYZ.T) / _WHITE, _BLACK, 1.0)
   large = xyz > _EPSILON
-  root = jnp.cbrt(jnp.where(large, xyz, 1.0))
+  root = _power(jnp.where(large, xyz, 1.0), 1 / 3)
   f = jnp.where(large, root, (_KAPPA * xyz + 16.0) / 116.0)
   x, y, z = f[..., 0], f[..., 1], f[..., 2]
   return jnp.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], -1)
@@ -55,7 +55,8 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
   linear = _matmul(xyz, _XYZ_TO_RGB.T)
   steep = linear > 0.0031308
   safe = jnp.where(steep, linear, 1.0)
-  rgb = jnp.where(steep, 1.055 * safe ** (1 / 2.4) - 0.055, 12.92 * linear)
+  curved = 1.055 * _power(safe, 1 / 2.4) - 0.055
+  rgb = jnp.where(steep, curved, 12.92 * linear)
   return jnp.clip(rgb, 0.0, 1.0)
 
 
@@ -90,6 +91,12 @@ def _statistics(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
   # The square root has no finite gradient at zero.
   std = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
   return mean, std
+
+
+def _power(x: jax.Array, exponent: float) -> jax.Array:
+  """x ** exponent of x > 0; on CPU 4 times as fast as XLA's power and 12 times
+  as its cube root, which took most of the time of a correction."""
+  return jnp.exp(exponent * jnp.log(x))
 
 
 def _matmul(x: jax.Array, matrix: np.ndarray) -> jax.Array:

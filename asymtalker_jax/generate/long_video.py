@@ -337,13 +337,16 @@ class LongVideo:
         jax.random.fold_in(key, chunk),
     )
     video = networks.decode_video(params['vae'], latents)
+    overlap = plan.continuity_frames
+    # Frames that are neither shown nor carried need no colours.
+    skipped = min(overlap, plan.frames - overlap)
+    video = video[:, skipped:]
     if self._strength:
       video = color.transfer(video, image, self._strength)
     if self._carry == 'latent':
       carried = latents[:, -plan.continuity_slots :]
     else:
-      tail = video[:, -plan.continuity_frames :]
-      carried = networks.encode_video(params['vae'], tail)
-    new = video[:, plan.continuity_frames :]
+      carried = networks.encode_video(params['vae'], video[:, -overlap:])
+    new = video[:, overlap - skipped :]
     pixels = jnp.clip(jnp.round((new + 1.0) * 127.5), 0.0, 255.0)
     return pixels.astype(jnp.uint8), carried.astype(jnp.float32)

@@ -99,6 +99,7 @@ def train(
         sampler=dict(
             timesteps=list(config.sampler.timesteps), shift=config.flow.shift,
             continuity_carry=config.continuity_carry,
+            color_correction=config.sampler.color_correction,
         ),
         origin=source.origin,
     )
