@@ -259,8 +259,8 @@ def _torch():
     import torch  # pylint: disable=import-outside-toplevel
   except ImportError as error:
     raise ValueError(
-        f"writing {release.WAN_VAE} needs PyTorch: pip install 'asymtalker_jax"
-        "[convert]'"
+        f'writing {release.WAN_VAE} needs PyTorch: pip install -e'
+        " '.[convert]'"
     ) from error
   return torch
 

@@ -108,8 +108,7 @@ def _pickle(path: str) -> Tensors:
     import torch  # pylint: disable=import-outside-toplevel
   except ImportError as error:
     raise ValueError(
-        f"{path}: reading it needs PyTorch: pip install 'asymtalker_jax"
-        "[convert]'"
+        f"{path}: reading it needs PyTorch: pip install -e '.[convert]'"
     ) from error
   try:
     state = torch.load(path, map_location='cpu', weights_only=True)

@@ -22,6 +22,6 @@ def write(folder) -> None:
       lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes
   )
   bundle.save(
-      folder, variant='test', model=values,
+      folder, variant='micro', model=values,
       params=params | {'teacher': params['dit']},
   )
