@@ -88,7 +88,6 @@ def _tiny() -> ml_collections.ConfigDict:
 def _micro(config: ml_collections.ConfigDict) -> None:
   """Budgets are steps, not minutes, so that arms of a sweep are equal."""
   config.variant = 'micro'
-  config.sampler.color_correction = 0.0
   config.steps = 1200
   config.max_minutes = 0.0
   config.batch_size = 8

@@ -59,10 +59,12 @@ def encode_dataset(
     clips = source.open_clips(data, split)
     clips = clips[: count or len(clips)]
     mirror = config.mirror and split == 'train'
-    examples = functools.partial(_examples, clips, networks, config, encoders)
-    counts[split] = len(clips) * (1 + mirror)
+    total = counts[split] = len(clips) * (1 + mirror)
+    examples = functools.partial(
+        _examples, clips, total, networks, config, encoders
+    )
     encoded.write_encoded(
-        out, split, examples, counts[split], worker=worker, workers=workers,
+        out, split, examples, total, worker=worker, workers=workers,
         meta=dict(
             # Latents of two VAEs must not end up in one folder.
             vae=bundle.config['sha256'].get('vae', vae),
@@ -117,9 +119,11 @@ def check_vae(data: str, params: types.Params) -> None:
     )
 
 
-def _examples(clips, networks, config, encoders, start) -> Iterator[dict]:
-  """Encoded examples from number `start` on, a shard at most."""
-  indices = range(start, start + config.examples_per_shard)
+def _examples(
+    clips, total, networks, config, encoders, start
+) -> Iterator[dict]:
+  """Encoded examples of the shard that begins with number `start`."""
+  indices = range(start, min(start + config.examples_per_shard, total))
   for i in tqdm.tqdm(indices, unit='clip', leave=False, mininterval=5):
     yield encode_clip(clip_at(clips, i), networks, config, *encoders)
 

@@ -9,6 +9,7 @@ student and its evaluation on unseen puppets, three of them for 600 s.
 
 No arm has the regression towards ground truth of configs/student.py: with it
 symmetric_self would see the ground truth that the asymmetry is there to add.
+And colours are not corrected, in none of the sweeps: it would hide their drift.
 
 `micro_first_frame` is the harder one: teacher and students get the portrait in
 the first latent frame only, as one arm of tre.py does, so that what a student
@@ -61,6 +62,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        ' --config.distillation.regression_weight=0.0'),
       ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
        ' --out={evaluation} --clips=16 --seconds=600 --long_videos=3'
+       ' --color_correction=0'
        ' --seed={seed}'),
   )
   # The first is what the others are compared with.

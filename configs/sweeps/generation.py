@@ -38,6 +38,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
   config.stages = (
       ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
        ' --out={evaluation} --clips=16 --seconds=600 --long_videos=3'
+       ' --color_correction=0'
        ' --seed={seed}'),
   )
   # The first is what the others are compared with.

@@ -39,6 +39,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        ' --config.chunks=5 --config.max_minutes=0.0 --config.seed={seed}'),
       ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
        ' --out={evaluation} --clips=16 --seconds=600 --long_videos=3'
+       ' --color_correction=0'
        ' --seed={seed}'),
   )
   # The first is what the others are compared with.

@@ -271,6 +271,16 @@ def test_harder_akd_differs_in_the_reference_of_teacher_and_students_only():
     config(akd, 'large_first_frame')
 
 
+@pytest.mark.parametrize('name', ['akd', 'student', 'generation'])
+def test_colour_drift_of_an_arm_is_not_corrected_away(name):
+  plan = sweep_plan.make(config(ROOT / f'configs/sweeps/{name}.py', 'tiny'), '')
+  for point in plan.points:
+    # Of a flag that is given twice the last one counts.
+    *_, last = [w for w in point.stages[-1].words if 'color_correction' in w]
+    _, color, strength = point.arm.rpartition('color_')
+    assert last == '--color_correction=' + (strength if color else '0')
+
+
 def test_ablations_of_the_paper_have_three_seeds_and_the_arms_of_the_method():
   plans = {
       path.stem: sweep_plan.make(config(path, 'micro'), 'out')

@@ -63,6 +63,15 @@ def data(tmp_path, params):
   return str(tmp_path)
 
 
+def save_teacher(folder, params, variant='micro'):
+  """A teacher of size micro that says it is of size `variant`."""
+  bundle.save(
+      folder, variant=variant, model=variants.values_of('micro'),
+      params={'vae': params['vae'], 'teacher': params['dit']},
+  )
+  return str(folder)
+
+
 def test_teacher_notes_how_its_data_was_encoded(
     data, params, tmp_path, monkeypatch
 ):
@@ -81,14 +90,10 @@ def test_teacher_notes_how_its_data_was_encoded(
 def test_networks_of_another_size_than_the_config_s_are_refused(
     data, params, tmp_path
 ):
-  other = tmp_path / 'teacher'
-  bundle.save(
-      other, variant='tiny', model=variants.values_of('micro'),
-      params={'vae': params['vae'], 'teacher': params['dit']},
-  )
+  other = save_teacher(tmp_path / 'teacher', params, variant='tiny')
   run = str(tmp_path / 'run')
   with pytest.raises(ValueError, match="size 'tiny'.*is for 'micro'"):
-    student.train(config('student'), data, str(other), run)
+    student.train(config('student'), data, other, run)
   changed = config('teacher')
   changed.variant = 'tiny'
   with pytest.raises(ValueError, match="size 'micro'.*is for 'tiny'"):
@@ -99,10 +104,6 @@ def test_networks_of_another_size_than_the_config_s_are_refused(
 def test_student_refuses_data_that_its_teacher_does_not_know(
     data, params, tmp_path
 ):
-  other = tmp_path / 'teacher'
-  bundle.save(
-      other, variant='micro', model=variants.values_of('micro'),
-      params={'vae': params['vae'], 'teacher': params['dit']},
-  )
+  other = save_teacher(tmp_path / 'teacher', params)
   with pytest.raises(ValueError, match="'static'; the teacher .* 'temporal'"):
-    student.train(config('student'), data, str(other), str(tmp_path / 'run'))
+    student.train(config('student'), data, other, str(tmp_path / 'run'))
