@@ -51,9 +51,15 @@ def _tiny() -> ml_collections.ConfigDict:
   )
   config.flow = ml_collections.ConfigDict(dict(shift=5.0))
   # guidance is w of c + w (c - u): 0 is none, and the --guidance of `evaluate`
-  # is 1 + w. regression_weight is of the plain sum; the log has both terms.
+  # is 1 + w. With skip_guidance u also lacks the self-attention of the middle
+  # block. regression_weight is of the plain sum; the log has both terms.
   config.distillation = ml_collections.ConfigDict(
-      dict(critic_updates=2, guidance=1.0, regression_weight=0.1)
+      dict(
+          critic_updates=2,
+          guidance=1.0,
+          skip_guidance=True,
+          regression_weight=0.1,
+      )
   )
   config.ema = ml_collections.ConfigDict(dict(decay=0.98, start_step=50))
   shared = dict(
@@ -88,6 +94,7 @@ def _tiny() -> ml_collections.ConfigDict:
 def _micro(config: ml_collections.ConfigDict) -> None:
   """Budgets are steps, not minutes, so that arms of a sweep are equal."""
   config.variant = 'micro'
+  config.distillation.skip_guidance = False
   config.steps = 1200
   config.max_minutes = 0.0
   config.batch_size = 8
@@ -110,7 +117,9 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   config.mesh.update(data=-1, fsdp=32, seq=seq)
   config.remat = 'full'
   config.frozen_dtype = 'bfloat16'
-  config.distillation.update(guidance=2.0, regression_weight=0.25)
+  config.distillation.update(
+      guidance=2.0, skip_guidance=False, regression_weight=0.25
+  )
   config.ema.update(decay=0.99, start_step=200)
   config.optimizer.lr = 2e-6
   config.critic_optimizer.lr = 4e-7

@@ -53,15 +53,28 @@ def without_audio(conditioning: types.Conditioning) -> types.Conditioning:
   )
 
 
-def guided(velocity: types.Velocity, scale: float) -> types.Velocity:
+def guided(
+    velocity: types.Velocity,
+    scale: float,
+    weak: types.Velocity | None = None,
+) -> types.Velocity:
   """u + scale (c - u), where u drops the audio only; scale 1 is one call.
 
-  Conditional and unconditional halves run as one batch of 2B.
+  Args:
+    velocity: of a network.
+    scale: 1 is no guidance.
+    weak: answers u, a worse network than `velocity` (skip guidance). Without,
+      `velocity` answers both as one batch of 2B.
   """
   if scale == 1.0:
     return velocity
 
-  def guided_velocity(x, timestep, conditioning):
+  def apart(x, timestep, conditioning):
+    c = velocity(x, timestep, conditioning)
+    u = weak(x, timestep, without_audio(conditioning))
+    return u + scale * (c - u)
+
+  def at_once(x, timestep, conditioning):
     double = lambda a, b: jax.tree.map(
         lambda u, v: jnp.concatenate([u, v]), a, b
     )
@@ -72,7 +85,7 @@ def guided(velocity: types.Velocity, scale: float) -> types.Velocity:
     c, u = jnp.split(both, 2)
     return u + scale * (c - u)
 
-  return guided_velocity
+  return apart if weak else at_once
 
 
 def predict_x0_at(

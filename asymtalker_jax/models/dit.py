@@ -15,6 +15,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from asymtalker_jax import types
 from asymtalker_jax.models import rope
 from asymtalker_jax.models.attention import MultiHeadAttention
 from asymtalker_jax.models.attention import SAVED
@@ -310,3 +311,26 @@ class DiT(nn.Module):
     y, _ = self.blocks(y, modulation, rotation, context)
     v = unpatchify(self.head(y, embedding), cfg.patch, (t, h, w))
     return sharding.constrain_activation(v)
+
+
+def without_self_attention(params: types.Params, block: int) -> types.Params:
+  """A weaker network: self-attention of one block adds nothing.
+
+  Frames and places see each other less, so the network is less sure of what it
+  denoises; guidance away from it is spatiotemporal skip guidance (Hyung et al.
+  2024, arXiv 2411.18664).
+
+  Args:
+    params: of `DiT`.
+    block: 0 to depth - 1.
+
+  Raises:
+    ValueError: no such block.
+  """
+  out = params['blocks']['self_attention']['out']
+  depth = out['bias'].shape[0]
+  if not 0 <= block < depth:
+    raise ValueError(f'block {block}: expected 0 to {depth - 1}')
+  silent = jax.tree.map(lambda x: jnp.asarray(x).at[block].set(0), out)
+  attention = {**params['blocks']['self_attention'], 'out': silent}
+  return {**params, 'blocks': {**params['blocks'], 'self_attention': attention}}

@@ -330,6 +330,11 @@ class Networks:
     """`velocity` over fixed parameters."""
     return functools.partial(self.velocity, params)
 
+  def bind_weak_velocity(self, params: types.Params) -> types.Velocity:
+    """`velocity` without the self-attention of the middle block."""
+    middle = self.dit.config.depth // 2
+    return self.bind_velocity(dit_lib.without_self_attention(params, middle))
+
 
 def with_remat(networks: Networks, remat: str) -> Networks:
   """Networks whose transformer keeps other activations for its gradient.

@@ -179,6 +179,15 @@ def generate(
   )
 
 
+def _real(d: Distillation, teacher: types.Params) -> types.Velocity:
+  """The teacher's velocity with the guidance of the config."""
+  values, weak = d.config.distillation, None
+  if values.skip_guidance:
+    weak = d.networks.bind_weak_velocity(teacher)
+  velocity = d.networks.bind_velocity(teacher)
+  return samplers.guided(velocity, 1.0 + values.guidance, weak)
+
+
 def generator_loss(
     student: types.Params,
     d: Distillation,
@@ -189,15 +198,11 @@ def generator_loss(
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Distribution-matching loss of one self-generated chunk, method.md (3)."""
-  guidance = d.config.distillation.guidance
-  real = samplers.guided(
-      d.networks.bind_velocity(frozen['teacher']), 1.0 + guidance
-  )
   fake = d.networks.bind_velocity(jax.lax.stop_gradient(critic_params))
   return dmd.loss(
       generate(d, student, sample),
       views.window(batch, sample.k),
-      real=(real, _view(d, 'teacher', batch, sample)),
+      real=(_real(d, frozen['teacher']), _view(d, 'teacher', batch, sample)),
       fake=(fake, _view(d, 'critic', batch, sample)),
       key=key,
       shift=d.config.flow.shift,

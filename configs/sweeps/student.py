@@ -36,7 +36,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
   config.stages = (
       ('student', f'train-student --config=configs/student.py:{size}'
        ' --data={latents} --teacher={teacher}/bundle --workdir={student}'
-       ' --config.chunks=5 --config.max_minutes=0.0 --config.seed={seed}'),
+       ' --config.chunks=5 --config.distillation.skip_guidance=False'
+       ' --config.max_minutes=0.0 --config.seed={seed}'),
       ('evaluation', 'evaluate --bundle={student}/bundle --data={puppets}'
        ' --out={evaluation} --clips=16 --seconds=600 --long_videos=3'
        ' --color_correction=0'
@@ -59,6 +60,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
       ('steps_2', ('student', '--config.sampler.timesteps=1000.0,500.0')),
       ('guidance_0.0', ('student', '--config.distillation.guidance=0.0')),
       ('guidance_2.0', ('student', '--config.distillation.guidance=2.0')),
+      ('skip_guidance',
+       ('student', '--config.distillation.skip_guidance=True')),
       ('carry_latent', ('student', '--config.continuity_carry=latent')),
   )
   config.figures = (

@@ -101,6 +101,18 @@ def test_guidance_drops_the_audio_only_and_extrapolates():
   )
 
 
+def test_skip_guidance_leads_away_from_the_weak_network_without_audio():
+  c = conditioning(audio=2.0)
+  sees = lambda x, c: path.expand(c.audio.mean((1, 2, 3, 4)), x.ndim)
+  strong = lambda x, t, c: sees(x, c) * jnp.ones_like(x)
+  weak = lambda x, t, c: (sees(x, c) + 0.5) * jnp.ones_like(x)
+  x, t = c.continuity, jnp.full((B,), 500.0)
+  # u = 0.5, c = 2: u + 3 (c - u).
+  got = samplers.guided(strong, 3.0, weak)(x, t, c)
+  np.testing.assert_allclose(got, 5.0)
+  np.testing.assert_allclose(samplers.guided(strong, 1.0, weak)(x, t, c), 2.0)
+
+
 @pytest.mark.parametrize('steps', ([1000], [1000, 500]))
 def test_any_number_of_steps_runs(steps):
   c = conditioning()

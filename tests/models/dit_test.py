@@ -166,3 +166,24 @@ def test_config_that_cannot_run_is_refused(field, value, choices):
 def test_audio_of_another_length_is_refused(params):
   with pytest.raises(ValueError, match='5 frames for 3 latent frames.*9'):
     _apply(params, audio=_inputs()['audio'][:, :5])
+
+
+def test_without_self_attention_tokens_do_not_see_each_other(params):
+  config = dataclasses.replace(TINY, depth=1)
+  alone = {**params, 'blocks': jax.tree.map(lambda x: x[:1], params['blocks'])}
+  weak = dit.without_self_attention(alone, 0)
+  other = _inputs()['x']
+  other[:, :, :2, :2] += 1.0  # One token of each frame.
+  for tree, spreads in ((alone, True), (weak, False)):
+    moved = _apply(tree, config) != _apply(tree, config, x=other)
+    assert moved[:, :, :2, :2].any()
+    moved[:, :, :2, :2] = False
+    assert moved.any() == spreads
+
+
+def test_without_self_attention_leaves_the_other_blocks(params):
+  weak = dit.without_self_attention(params, 1)
+  first = lambda tree: jax.tree.map(lambda x: x[0], tree['blocks'])
+  jax.tree.map(np.testing.assert_array_equal, first(weak), first(params))
+  with pytest.raises(ValueError, match='block 2: expected 0 to 1'):
+    dit.without_self_attention(params, 2)

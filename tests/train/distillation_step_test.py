@@ -26,7 +26,10 @@ def config(**changes):
       sampler=dict(timesteps=(1000.0, 500.0)),
       flow=dict(shift=5.0),
       distillation=dict(
-          critic_updates=1, guidance=1.0, regression_weight=0.25
+          critic_updates=1,
+          guidance=1.0,
+          skip_guidance=False,
+          regression_weight=0.25,
       ),
       ema=dict(decay=0.9, start_step=0),
       optimizer=OPTIMIZER,
@@ -140,6 +143,15 @@ def test_every_arm_runs_and_only_symmetric_self_ignores_ground_truth(
   _, one, _ = step(distillation.generator_step, cfg, a)
   _, two, _ = step(distillation.generator_step, cfg, b)
   assert changed(one.student, two.student) == depends
+
+
+def test_skip_guidance_changes_the_score_of_the_teacher():
+  cfg = config()
+  cfg.distillation.skip_guidance = True
+  _, plain, _ = step(distillation.generator_step, config(), batch())
+  _, skip, logs = step(distillation.generator_step, cfg, batch())
+  assert changed(plain.student, skip.student)
+  assert all(np.isfinite(v) for v in logs.values())
 
 
 def test_the_chunk_that_is_scored_does_not_depend_on_ground_truth():
