@@ -4,7 +4,8 @@
 
 Chunks K, weight of the regression term (lambda), sampler steps, guidance of the
 teacher and what is carried between chunks; `method` is the method with the
-values of configs/student.py. --config.seeds="(0,1,2)" for intervals.
+values of configs/student.py, without skip guidance. --config.seeds="(0,1,2)"
+for intervals.
 Hardware: two CPU cores.
 """
 
