@@ -69,23 +69,22 @@ def guided(
   if scale == 1.0:
     return velocity
 
-  def apart(x, timestep, conditioning):
-    c = velocity(x, timestep, conditioning)
-    u = weak(x, timestep, without_audio(conditioning))
-    return u + scale * (c - u)
-
-  def at_once(x, timestep, conditioning):
-    double = lambda a, b: jax.tree.map(
-        lambda u, v: jnp.concatenate([u, v]), a, b
-    )
+  def guided_velocity(x, timestep, conditioning):
     null = without_audio(conditioning)
-    both = velocity(
-        double(x, x), double(timestep, timestep), double(conditioning, null)
-    )
-    c, u = jnp.split(both, 2)
+    if weak:
+      c = velocity(x, timestep, conditioning)
+      u = weak(x, timestep, null)
+    else:
+      double = lambda a, b: jax.tree.map(
+          lambda u, v: jnp.concatenate([u, v]), a, b
+      )
+      both = velocity(
+          double(x, x), double(timestep, timestep), double(conditioning, null)
+      )
+      c, u = jnp.split(both, 2)
     return u + scale * (c - u)
 
-  return apart if weak else at_once
+  return guided_velocity
 
 
 def predict_x0_at(
