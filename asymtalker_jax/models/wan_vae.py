@@ -43,6 +43,10 @@ class WanVaeConfig:
     res_blocks: residual blocks per encoder stage; the decoder has one more.
     latent_channels: C.
     dtype: of convolution and matrix inputs; parameters and norms are float32.
+    decoded_at_once: latent frames that pass through the decoder together, 0 for
+      all. Results are the same; few keep activations small, which on a CPU, in
+      its cache, takes less time, most of all with gradients. The program grows
+      with the number of parts.
   """
 
   patch_size: int = 1
@@ -52,6 +56,7 @@ class WanVaeConfig:
   res_blocks: int = 2
   latent_channels: int = 16
   dtype: str = 'float32'
+  decoded_at_once: int = 0
 
   def __post_init__(self):
     # Values that went through JSON arrive as lists; modules must be hashable.
@@ -68,6 +73,10 @@ class WanVaeConfig:
       )
     if self.dtype not in ('float32', 'bfloat16'):
       raise ValueError(f'dtype {self.dtype!r}: expected float32 or bfloat16')
+    if self.decoded_at_once < 0:
+      raise ValueError(
+          f'decoded_at_once {self.decoded_at_once}: expected 0 (all) or more'
+      )
 
   @property
   def spatial_stride(self) -> int:
@@ -326,7 +335,13 @@ class WanVae(nn.Module):
     Returns:
       [B, 1 + s_t (T - 1), H, W, 3] float32.
     """
-    video = self._decode(latents, Tails())
+    frames, cache, videos = latents.shape[1], None, []
+    part = self.config.decoded_at_once or frames
+    for start in range(0, frames, part):
+      tails = Tails(cache)
+      videos.append(self._decode(latents[:, start : start + part], tails))
+      cache = tails.left
+    video = jnp.concatenate(videos, axis=1)
     return jnp.clip(video, -1.0, 1.0) if clamp else video
 
   def decode_step(

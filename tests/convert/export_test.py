@@ -5,6 +5,7 @@ import json
 import pathlib
 import sys
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -160,8 +161,7 @@ def test_a_student_trained_here_goes_to_flashhead_and_back(tmp_path):
   ]
   again = bundle.load(convert(out))
   for part in ('vae', 'dit', 'audio'):
-    jax.tree.map(np.testing.assert_array_equal, again.params[part],
-                 params[part])
+    chex.assert_trees_all_equal(again.params[part], params[part])
   with safetensors.safe_open(out / 'Model_Lite' / WEIGHTS, 'np') as file:
     assert file.metadata() == {'format': 'pt'}
     assert not file.get_tensor('text_embedding.0.weight').any()

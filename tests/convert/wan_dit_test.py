@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,7 +91,7 @@ def test_both_layouts_return_the_same_parameters(golden, params):
   for key, value in golden.weights().items():
     np.testing.assert_array_equal(exported[0][key], value, err_msg=key)
   again = rules.convert(exported[1], tables[1], wan_dit.targets(CONFIG))
-  jax.tree.map(np.testing.assert_array_equal, again, params)
+  chex.assert_trees_all_equal(again, params)
 
 
 def test_full_size_has_as_many_parameters_as_the_checkpoint():

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -101,9 +102,7 @@ def test_remat_changes_neither_result_nor_gradient(params, remat):
 
   want = grads(TINY)
   got = grads(dataclasses.replace(TINY, remat=remat))
-  jax.tree.map(
-      lambda g, w: np.testing.assert_allclose(g, w, atol=2e-5), got, want
-  )
+  chex.assert_trees_all_close(got, want, atol=2e-5)
 
 
 def test_one_timestep_per_frame_equals_one_per_clip(params):
@@ -184,6 +183,6 @@ def test_without_self_attention_tokens_do_not_see_each_other(params):
 def test_without_self_attention_leaves_the_other_blocks(params):
   weak = dit.without_self_attention(params, 1)
   first = lambda tree: jax.tree.map(lambda x: x[0], tree['blocks'])
-  jax.tree.map(np.testing.assert_array_equal, first(weak), first(params))
+  chex.assert_trees_all_equal(first(weak), first(params))
   with pytest.raises(ValueError, match='block 2: expected 0 to 1'):
     dit.without_self_attention(params, 2)

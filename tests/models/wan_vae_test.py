@@ -1,7 +1,9 @@
 """Causal video VAE: parity with the public one, causality, streams."""
 
+import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -178,6 +180,25 @@ def test_a_stream_of_segments_equals_whole_decoding(cuts):
   np.testing.assert_allclose(jnp.concatenate(frames, 1), whole, atol=1e-5)
 
 
+@pytest.mark.parametrize('frames', [1, 4])  # 4: the last part is smaller.
+def test_parts_give_the_same_video_and_gradients_as_all_at_once(frames):
+  latents = jax.random.normal(jax.random.key(3), (1, frames, 4, 4, 4))
+
+  def decode(params, parts):
+    vae = wan_vae.WanVae(dataclasses.replace(SMALL, decoded_at_once=parts))
+    out = vae.apply({'params': params}, latents, clamp=False, method='decode')
+    return jnp.square(out).mean(), out
+
+  run = jax.jit(
+      jax.value_and_grad(decode, has_aux=True), static_argnums=1
+  )
+  (_, whole), expected = run(small_params(), 0)
+  (_, parts), grads = run(small_params(), 3)
+  np.testing.assert_allclose(parts, whole, atol=1e-5)
+  chex.assert_trees_all_close(grads, expected, atol=1e-5)
+  assert np.abs(grads['decoder']['conv_in']['kernel']).max() > 1e-3
+
+
 def test_the_state_of_a_stream_does_not_grow():
   latents = jnp.zeros((1, 1, 4, 4, 4))
   _, first = call(SMALL, 'decode_step', small_params(), latents)
@@ -254,3 +275,5 @@ def test_inconsistent_configs_are_refused():
     wan_vae.WanVaeConfig(strides=((2, 1), (2, 2), (3, 2)))
   with pytest.raises(ValueError, match="'int8': expected float32 or bfloat16"):
     wan_vae.WanVaeConfig(dtype='int8')
+  with pytest.raises(ValueError, match='decoded_at_once -1: expected 0'):
+    wan_vae.WanVaeConfig(decoded_at_once=-1)

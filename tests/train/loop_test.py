@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import chex
 import grain
 import jax
 import jax.numpy as jnp
@@ -72,13 +73,6 @@ def run(workdir, step_fn=step, **changes):
   )
 
 
-def assert_equal(a, b):
-  jax.tree.map(
-      lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)),
-      a, b,
-  )
-
-
 def losses(workdir):
   lines = metrics_lib.read(str(workdir))
   return {line['step']: line['loss'] for line in lines}
@@ -88,7 +82,7 @@ def test_run_in_two_pieces_is_bit_identical_to_one(tmp_path):
   whole = run(tmp_path / 'whole')
   run(tmp_path / 'pieces', steps=3)
   pieces = run(tmp_path / 'pieces')
-  assert_equal(whole.state, pieces.state)
+  chex.assert_trees_all_equal(whole.state, pieces.state)
   assert pieces.step == 6 and pieces.stopped == 'steps'
   assert losses(tmp_path / 'whole')[6] == losses(tmp_path / 'pieces')[6]
 
@@ -113,7 +107,7 @@ def test_a_run_that_has_ended_is_only_read(tmp_path, changes):
   first = run(tmp_path, **changes)
   before = contents(tmp_path)
   second = run(tmp_path, **changes)
-  assert_equal(first.state, second.state)
+  chex.assert_trees_all_equal(first.state, second.state)
   assert (second.step, second.stopped) == (first.step, first.stopped)
   assert contents(tmp_path) == before
 
@@ -201,8 +195,8 @@ def test_a_new_run_takes_over_the_average_of_another(tmp_path):
   )
   changes = dict(init_from=str(tmp_path / 'first'))
   second = run(tmp_path / 'second', still, steps=2, **changes)
-  assert_equal(second.state.params, first.state.ema)
-  assert_equal(second.state.ema, first.state.ema)
+  chex.assert_trees_all_equal(second.state.params, first.state.ema)
+  chex.assert_trees_all_equal(second.state.ema, first.state.ema)
   # Its own checkpoint comes first, even when the other run is gone.
   assert run(tmp_path / 'second', init_from=str(tmp_path / 'gone')).step == 6
   with pytest.raises(FileNotFoundError, match='gone: expected a bundle or'):
@@ -215,7 +209,7 @@ def test_state_may_wait_on_the_host(tmp_path, monkeypatch, what):
   plain = run(tmp_path / 'plain')
   run(tmp_path / 'host', host_memory=what, steps=3)
   found = run(tmp_path / 'host', host_memory=what).state
-  assert_equal(found, plain.state)
+  chex.assert_trees_all_equal(found, plain.state)
   kinds = {
       name: {x.sharding.memory_kind for x in jax.tree.leaves(tree)}
       for name, tree in (('params', found.params), ('opt', found.opt_state))
@@ -310,7 +304,7 @@ def test_killed_at_any_moment_it_continues_bit_identically(tmp_path):
     child.kill()
     child.wait()
   resumed = run(killed, **changes)
-  assert_equal(whole.state, resumed.state)
+  chex.assert_trees_all_equal(whole.state, resumed.state)
   assert losses(tmp_path / 'whole') == losses(killed)
 
 

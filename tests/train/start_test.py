@@ -1,8 +1,8 @@
 """Parameters from bundles; those from runs are in loop_test.py."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_run_takes_over_the_part_that_it_trains():
     kept = name in ('latent_mean', 'latent_std')
     for tree in (got.params, got.ema):
       want = state.params[name] if kept else params[name]
-      jax.tree.map(np.testing.assert_array_equal, tree[name], want)
+      chex.assert_trees_all_equal(tree[name], want)
 
 
 def test_another_network_is_refused_with_the_tensors():
