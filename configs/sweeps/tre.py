@@ -41,7 +41,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
   )
   config.stages = (
       ('teacher', f'train-teacher --config=configs/teacher.py:{size}'
-       ' --workdir={teacher} --config.max_minutes=0.0 --config.seed={seed}'),
+       ' --workdir={teacher} --config.steps=1600 --config.max_minutes=0.0'
+       ' --config.seed={seed}'),
       ('evaluation', 'evaluate --bundle={teacher}/bundle --roles=teacher'
        ' --data={puppets} --out={evaluation} --clips=32 --seconds=120'
        ' --long_videos=3 --seed={seed}'),

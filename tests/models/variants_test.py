@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asymtalker_jax import types
+from asymtalker_jax.models import dit
 from asymtalker_jax.models import variants
 from tests import golden_file
 
@@ -101,25 +102,37 @@ def test_an_unknown_kind_names_the_choices():
     variants.build(values)
 
 
-def test_per_frame_timestep_is_zero_on_continuity_slots():
+def small(**dit):
+  """Networks with a small transformer, and parameters of it."""
   values = variants.values_of('micro')
-  values['dit'].update(width=16, depth=1, heads=1, ffn=16, audio_hidden=4)
-  plain = variants.build(values)
-  values['dit']['per_frame_timestep'] = True
-  per_frame = variants.build(values)
-  draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
+  values['dit'].update(width=16, heads=1, ffn=16, audio_hidden=4, **dit)
+  networks = variants.build(values)
   # The head of a fresh network is zero: every leaf is drawn.
-  shapes = jax.eval_shape(plain.init_dit, jax.random.key(0))
+  shapes = jax.eval_shape(networks.init_dit, jax.random.key(0))
   params = jax.tree.map(lambda s: 0.3 * draw(s.size, *s.shape), shapes)
-  latents = plain.chunk.latent_shape
-  audio = plain.audio.config
+  return networks, params
+
+
+def draw(seed, *shape):
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def noisy(networks):
+  """Latents of two clips, the second with two clean slots, and what they see."""
+  latents, audio = networks.chunk.latent_shape, networks.audio.config
   x = draw(1, 2, *latents)
   mask = np.zeros((2, latents[0]), np.float32)
   mask[1, :2] = 1
-  conditioning = types.Conditioning(
+  return x, types.Conditioning(
       reference=draw(2, 2, *latents), continuity=x, mask=mask,
-      audio=draw(3, 2, plain.chunk.frames, 5, audio.layers, audio.channels),
+      audio=draw(3, 2, networks.chunk.frames, 5, audio.layers, audio.channels),
   )
+
+
+def test_per_frame_timestep_is_zero_on_continuity_slots():
+  plain, params = small(depth=1)
+  per_frame, _ = small(depth=1, per_frame_timestep=True)
+  x, conditioning = noisy(plain)
   timestep = np.full(2, 700.0, np.float32)
   chunk, frames = (
       networks.velocity(params, x, timestep, conditioning)
@@ -127,5 +140,20 @@ def test_per_frame_timestep_is_zero_on_continuity_slots():
   )
   np.testing.assert_allclose(frames[0], chunk[0], atol=1e-4)
   assert np.abs(frames[1] - chunk[1]).max() > 1e-2
-  want = plain.velocity(params, x, 700.0 * (1 - mask), conditioning)
+  want = plain.velocity(
+      params, x, 700.0 * (1 - conditioning.mask), conditioning
+  )
   np.testing.assert_allclose(frames, want, atol=1e-6)
+
+
+def test_the_weak_network_lacks_the_self_attention_of_the_middle_block():
+  networks, params = small(depth=3)
+  x, conditioning = noisy(networks)
+  timestep = np.full(2, 700.0, np.float32)
+  weak = networks.bind_weak_velocity(params)(x, timestep, conditioning)
+  gaps = []
+  for block in range(3):
+    silent = dit.without_self_attention(params, block)
+    v = networks.velocity(silent, x, timestep, conditioning)
+    gaps.append(float(np.abs(v - weak).max()))
+  assert gaps[1] < 1e-6 < 1e-3 < min(gaps[0], gaps[2])
