@@ -1,4 +1,4 @@
-"""IDEA 1: temporal reference encoding (method.md, section 2).
+"""IDEA 1: temporal reference encoding (docs/method.md, section 2).
 
 The identity reference is replicated in pixel space into a pseudo-video of F
 frames, and the frozen 3-D VAE encodes that video. The reference latents so have

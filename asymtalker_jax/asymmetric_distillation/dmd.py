@@ -1,4 +1,4 @@
-r"""Distribution matching distillation, method.md (2) and (3).
+r"""Distribution matching distillation, docs/method.md (2) and (3).
 
   grad = (fake_x0 - real_x0) / mean|x0_gen - real_x0|                      (2)
   L_G  = 1/2 MSE(x0_gen, sg(x0_gen - grad)) + lambda MSE(x0_gen, g_k)      (3)

@@ -1,7 +1,7 @@
 """Flow-matching losses, one value per example.
 
 The bell weight follows the AR diffusion trainer of Self-Forcing
-(`method_facts`, section 1): exp(-2 (sigma - 1/2)^2), moved to zero at its
+(utils/scheduler.py): exp(-2 (sigma - 1/2)^2), moved to zero at its
 minimum and scaled so that its mean over the shifted 1000-point grid is one.
 """
 

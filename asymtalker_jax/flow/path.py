@@ -1,4 +1,4 @@
-r"""The straight path between data and noise, method.md (1).
+r"""The straight path between data and noise, docs/method.md (1).
 
   x_t = (1 - sigma) x0 + sigma eps                                         (1)
   v   = eps - x0                                                           (2)

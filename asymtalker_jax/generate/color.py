@@ -1,6 +1,6 @@
 r"""Lab colour transfer: gives frames the colour statistics of a picture.
 
-Per frame and Lab channel, over all pixels (`method_facts`, section 5.2):
+Per frame and Lab channel, over all pixels (FlashHead, utils.py):
 
   c' = (c - mean_frame) std_reference / std_frame + mean_reference         (1)
   out = (1 - strength) rgb + strength rgb(c'), rgb(c') within [0, 1]       (2)

@@ -1,6 +1,6 @@
-"""Long generation, chunk by chunk, in constant memory (method.md, section 6).
+"""Long generation, chunk by chunk, in constant memory.
 
-Chunk j covers the frames [new j - continuity, new j + new) of the video; what
+docs/method.md, section 6. Chunk j covers the frames [new j - continuity, new j + new) of the video; what
 lies before 0 or after the end of the speech is silence. Each chunk emits its
 `new` last frames. Chunk 0 starts from one clean slot, the first reference
 latent; later chunks start from the frames before them. All chunks run the same
@@ -106,7 +106,7 @@ def few_step(
 
   Args:
     timesteps: unshifted, descending, in (0, 1000].
-    shift: k of method.md (1).
+    shift: k of docs/method.md (1).
     rounding: of timesteps and noise levels, see `flow/samplers.py`.
 
   Raises:

@@ -1,6 +1,6 @@
 """One portrait image, upright, on a plain background, cropped to the face.
 
-The crop follows FlashHead (`method_facts`, section 5.1): a square with a side
+The crop follows FlashHead (utils/facecrop.py): a square with a side
 of twice the face width, 55 % of it above the centre of the face. Pictures in
 which that square is nearly the whole picture are already framed and are left
 as they are.

@@ -7,7 +7,7 @@ every frame has its window; at the ends of what is known the outermost frame is
 repeated, as in training.
 
 `Offline` knows the file; `Streaming` only the last seconds before the end of
-the chunk, as a live source would (method.md, section 4).
+the chunk, as a live source would (docs/method.md, section 4).
 """
 
 from collections.abc import Iterable, Iterator

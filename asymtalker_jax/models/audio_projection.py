@@ -19,7 +19,7 @@ def group_windows(
   The first latent frame covers one video frame and keeps its window. Every
   later one covers s_t frames: their windows overlap, so the first gives
   entries 0..2, the middle ones entry 2 and the last entries 2..4, together
-  the s_t + 4 frames around the group (method.md section 4).
+  the s_t + 4 frames around the group (docs/method.md section 4).
 
   Args:
     audio: [B, F, 5, L, A] windowed features, F = 1 + n s_t.

@@ -5,7 +5,8 @@ is what the per-frame modulation and the per-frame audio cross-attention need.
 On a mesh B lies over data x fsdp and P over seq.
 
 Sources: Wan 2.1 (arXiv 2503.20314) for the blocks, SoulX-FlashHead for the
-reference channels and the audio cross-attention; method.md sections 1, 2, 4.
+reference channels and the audio cross-attention; docs/method.md, sections 1, 2
+and 4.
 """
 
 import dataclasses

@@ -3,7 +3,7 @@
 This is the original schedule, which only lives here: sound is cut and padded
 as in its `generate_video.py`, the continuity is encoded from the last frames
 of a chunk, and every random draw comes from the file. Our own generator follows
-method.md (6) instead.
+docs/method.md (6) instead.
 """
 
 import dataclasses

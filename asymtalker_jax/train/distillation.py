@@ -1,4 +1,4 @@
-"""One update of asymmetric distillation (method.md, section 5).
+"""One update of asymmetric distillation (docs/method.md, section 5).
 
 Two data paths meet here and nowhere else. The self-rollout path (`rollout`)
 takes reference and audio; the ground-truth path (`views.select`) takes the
@@ -197,7 +197,7 @@ def generator_loss(
     sample: Sample,
     key: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Distribution-matching loss of one self-generated chunk, method.md (3)."""
+  """Distribution-matching loss of one own chunk, docs/method.md (3)."""
   fake = d.networks.bind_velocity(jax.lax.stop_gradient(critic_params))
   return dmd.loss(
       generate(d, student, sample),

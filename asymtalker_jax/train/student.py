@@ -1,4 +1,4 @@
-"""Asymmetric distillation of a teacher: the loop (method.md, section 5).
+"""Asymmetric distillation of a teacher: the loop (docs/method.md, section 5).
 
 A step of the loop is one update: of the student, then `critic_updates` of the
 critic, and so on, each on a batch of its own. The updates are in

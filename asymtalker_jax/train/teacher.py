@@ -72,7 +72,7 @@ def flow_loss(
     key: jax.Array,
     config: ml_collections.ConfigDict,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Weighted velocity MSE of one batch (method.md section 3), and logs.
+  """Weighted velocity MSE of one batch (docs/method.md section 3), and logs.
 
   Args:
     params: of the diffusion transformer.

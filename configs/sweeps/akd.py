@@ -3,8 +3,8 @@
   asymtalker sweep --config=configs/sweeps/akd.py
   asymtalker sweep --config=configs/sweeps/akd.py:micro_first_frame
 
-Arms of method.md, section 5, and the critic on the other source where the arm
-has one, with three seeds: one VAE, one teacher, equal steps. A point is one
+Arms of docs/method.md, section 5, and the critic on the other source where the
+arm has one, with three seeds: one VAE, one teacher, equal steps. A point is one
 student and its evaluation on unseen puppets, three of them for 600 s.
 
 No arm has the regression towards ground truth of configs/student.py: with it

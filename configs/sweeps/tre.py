@@ -2,9 +2,9 @@
 
   asymtalker sweep --config=configs/sweeps/tre.py
 
-Encodings of method.md, section 2, with three seeds: one VAE, latents of each
-encoding, equal steps. A point is one teacher and its evaluation on unseen
-puppets; generation encodes the reference as its teacher was trained.
+Encodings of docs/method.md, section 2, with three seeds: one VAE, latents of each
+encoding, equal steps (1600, so that an arm takes a quarter of an hour on slow cores). A
+point is one teacher and its evaluation on unseen puppets; generation encodes the reference as its teacher was trained.
 Hardware: two CPU cores.
 """
 

@@ -92,7 +92,7 @@ def test_scores_see_clean_continuity_and_the_same_noise():
 def test_score_noise_levels_stay_within_the_published_clamp():
   sigma = path.sample_sigma(jax.random.key(0), 20000, 5.0, 0.02, 0.98)
   assert sigma.min() == pytest.approx(0.02) and sigma.max() <= 0.98
-  # 9.2 % of draws sit on the upper clamp (method_facts, 2.2).
+  # 9.2 % of draws sit on the upper clamp.
   assert np.mean(sigma == sigma.max()) == pytest.approx(0.092, abs=0.006)
 
 
