@@ -46,6 +46,9 @@ def main(argv: Sequence[str]) -> None:
   if FLAGS.kind == syncnet.KIND:
     print(f'SyncNet in {syncnet.convert_file(FLAGS.source, FLAGS.out)}')
     return
+  kinds = (*release.KINDS, syncnet.KIND)
+  if FLAGS.kind not in kinds:
+    raise ValueError(f'--kind={FLAGS.kind}: expected one of {", ".join(kinds)}')
   if os.path.exists(FLAGS.out):
     raise ValueError(f'{FLAGS.out}: exists; expected the name of a new folder')
   found = release.read(FLAGS.kind, FLAGS.source, FLAGS.audio)

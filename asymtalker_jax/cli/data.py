@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
   words = [word for word in argv[1:] if word != 'data']
   if len(words) != 1 or words[0] not in WORDS:
     raise ValueError(
-        f'asymtalker data {" ".join(words)}: expected one of {list(WORDS)}')
+        f'{" ".join(words) or "no command"}: expected one of {list(WORDS)}')
   if words[0] == 'encode':
     _require('config', 'data', 'vae', 'out')
     return _encode()

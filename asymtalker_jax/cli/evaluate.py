@@ -64,7 +64,7 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
       ('clips', 16, 'clips to evaluate; 0 for the long video only'),
       ('seed', 0, 'of the noise')):
     flags.DEFINE_integer(name, default, text, lower_bound=0,
-                         flag_values=values)
+                         upper_bound=2**32 - 1, flag_values=values)
   for name, default, text in (
       ('seconds', 0.0, 'also a long video of this length, for drift'),
       ('window_s', 10.0, 'length of a window of the drift curves'),

@@ -11,6 +11,7 @@ portraits and voices with consent only.
 
 from collections.abc import Sequence
 import json
+import os
 
 from absl import flags
 
@@ -41,7 +42,7 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
   )
   flags.DEFINE_integer(
       'seed', 0, 'of the noise; the same seed gives the same video',
-      lower_bound=0, flag_values=values,
+      lower_bound=0, upper_bound=2**32 - 1, flag_values=values,
   )
   flags.DEFINE_integer(
       'steps', None, "denoising steps per chunk; by default the bundle's own",
@@ -69,6 +70,7 @@ def main(argv: Sequence[str]) -> None:
   from asymtalker_jax.inputs import contact_sheet
 
   outputs = talking_video.names(FLAGS.output, FLAGS.image)
+  _check_files(outputs)
   compilation_cache.enable()
   result = talking_video.make(talking_video.Request(
       bundle=FLAGS.bundle, images=FLAGS.image, audio=FLAGS.audio,
@@ -90,6 +92,20 @@ def main(argv: Sequence[str]) -> None:
       f' {report["first_frame_s"]:.2f} s, peak memory'
       f' {report["peak_rss_mb"]:.0f} MB'
   )
+
+
+def _check_files(outputs: Sequence[str]) -> None:
+  """Whether each output is a file of its own and none is an input."""
+  more = [name for name in (FLAGS.report, FLAGS.contact_sheet) if name]
+  inputs = {os.path.realpath(name) for name in (*FLAGS.image, FLAGS.audio)}
+  taken = set()
+  for name in (*outputs, *more):
+    path = os.path.realpath(name)
+    if path in inputs:
+      raise ValueError(f'{name}: is an input; expected another name to write to')
+    if path in taken:
+      raise ValueError(f'{name}: would be written twice; expected two names')
+    taken.add(path)
 
 
 def _check_flags(argv: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import types
 from absl import flags
 from absl import logging
 
+import asymtalker_jax
 from asymtalker_jax.cli import cluster
 from asymtalker_jax.cli import processor
 
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_overview())
     return 0
   verb = words[0]
+  if verb == '--version':
+    print(f'asymtalker_jax {asymtalker_jax.__version__}')
+    return 0
   if verb not in VERBS:
     return _fail('', f'unknown verb {verb!r}; expected one of {list(VERBS)}')
   return _run(verb, words[1:])
@@ -75,7 +79,9 @@ def _run(verb: str, words: list[str]) -> int:
       cluster.join(own)
     # A verb that compares has a code of its own; the others return nothing.
     return module.main([verb] + words) or 0
-  except (ValueError, OSError, flags.Error, ModuleNotFoundError) as error:
+  except (
+      ValueError, OSError, OverflowError, flags.Error, ModuleNotFoundError
+  ) as error:  # pyformat: disable
     if os.environ.get('ASYMTALKER_TRACEBACK') == '1':
       raise
     return _fail(verb, str(error) or type(error).__name__)
@@ -94,18 +100,37 @@ def _parse(words: list[str]) -> list[str]:
     ValueError, OSError, flags.Error: with what ml_collections says about a
       --config flag brought into one line.
   """
+  for word in words:
+    name, _, path = word.partition('=')
+    path = path.partition(':')[0]
+    if name in ('--config', '--gate') and not os.path.isfile(path):
+      raise FileNotFoundError(f'{name}={path}: no such file')
   try:
     left = FLAGS(['asymtalker'] + words)[1:]
     if 'config' in FLAGS and FLAGS['config'].value is not None:
       FLAGS['config'].value.to_dict()  # A missing file shows only when used.
     return left
-  except (AttributeError, KeyError) as error:
-    raise ValueError(_unknown_key(words) or str(error)) from error
   except flags.Error as error:
     message = str(error)
     if 'Traceback' in message:  # Of the config file: its last line says why.
       message = '--config: ' + message.strip().splitlines()[-1]
     raise ValueError(message) from error
+  except (ValueError, OSError):
+    raise
+  except Exception as error:  # A config file is Python: anything may happen.
+    raise ValueError(_why(words, error)) from error
+
+
+def _why(words: list[str], error: Exception) -> str:
+  """One line about what went wrong while a config file ran."""
+  if isinstance(error, SyntaxError):
+    return f'{error.filename}, line {error.lineno}: {error.msg}'
+  if isinstance(error, (AttributeError, KeyError)):
+    try:
+      return _unknown_key(words) or str(error)
+    except (AttributeError, KeyError):
+      pass  # Not of an override.
+  return f'--config: {type(error).__name__}: {error}'
 
 
 def _unknown_key(words: list[str]) -> str | None:

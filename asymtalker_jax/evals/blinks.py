@@ -95,8 +95,8 @@ class Blinks:
   dimension = 0
   description = (
       'eye aspect ratio of the points of the MediaPipe face landmarker,'
-      f' below {SHUT:g} of the open eye, at most {LONGEST_FRAMES} frames; yaw'
-      ' and pitch of the same points'
+      f' below {SHUT:g} of the open eye and back above {OPEN:g} within'
+      f' {LONGEST_FRAMES} frames; yaw and pitch of the same points'
   )
 
   def __init__(self, look: landmarks.Find, detect: faces.Detect):

@@ -240,7 +240,7 @@ def _stamp(row: dict[str, str]) -> list:
   """Changes when a file of a row does."""
   stamps = []
   for key in ('video', 'image', 'audio'):
-    stamps.append([row[key]])
+    stamps.append([row[key] and os.path.abspath(row[key])])
     if row[key] and os.path.exists(row[key]):
       stat = os.stat(row[key])
       stamps[-1] += [stat.st_size, stat.st_mtime_ns]

@@ -1,7 +1,8 @@
 """Drift: how a long video changes over time, from per-frame curves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,7 @@ class Trend:
 
   Attributes:
     times: [W] seconds, middle of each window.
+    starts: [W] seconds.
     values: [W] mean of each window.
     first: mean of the first window; last: of the last.
     slope: per minute, least squares over windows.
@@ -46,6 +48,7 @@ class Trend:
   """
 
   times: np.ndarray
+  starts: np.ndarray
   values: np.ndarray
   first: float
   last: float
@@ -55,14 +58,15 @@ class Trend:
 
 def windows(
     curve: np.ndarray, fps: int = 25, window_s: float = 10.0
-) -> tuple[np.ndarray, np.ndarray]:
-  """(times [W] in seconds, means [W]) of a curve [N]; a last window shorter
-  than half is joined to the one before."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Middles and starts [W] in seconds and means [W] of a curve [N]; a last
+  window shorter than half is joined to the one before."""
   size = max(int(round(window_s * fps)), 1)
   count = max(int(np.floor(len(curve) / size + 0.5)), 1)
   edges = np.append(np.arange(count) * size, len(curve))
   means = [np.mean(curve[a:b]) for a, b in zip(edges[:-1], edges[1:])]
-  return (edges[:-1] + edges[1:]) / 2 / fps, np.asarray(means)
+  middles = (edges[:-1] + edges[1:]) / 2
+  return middles / fps, edges[:-1] / fps, np.asarray(means)
 
 
 def _widening(rest: np.ndarray) -> float:
@@ -82,7 +86,7 @@ def trend(
     curve: np.ndarray, fps: int = 25, window_s: float = 10.0
 ) -> Trend:
   """The trend of a per-frame curve [N]."""
-  times, values = windows(curve, fps, window_s)
+  times, starts, values = windows(curve, fps, window_s)
   slope, interval = 0.0, np.inf
   if len(values) >= 2:
     fit = stats.linregress(times / 60.0, values)
@@ -93,6 +97,7 @@ def trend(
       interval *= _widening(rest)
   return Trend(
       times=times,
+      starts=starts,
       values=values,
       first=float(values[0]),
       last=float(values[-1]),
@@ -122,15 +127,23 @@ class Limit:
     return first + room if self.rising else first - room
 
 
-def time_to_failure(
-    found: Trend, limit: Limit, window_s: float = 10.0
-) -> float | None:
+def time_to_failure(found: Trend, limit: Limit) -> float | None:
   """Seconds to the start of the first window past its limit; None: never."""
   bound = limit.of(found.first)
   past = found.values > bound if limit.rising else found.values < bound
   if not past.any():
     return None
-  return float(max(found.times[np.argmax(past)] - window_s / 2, 0.0))
+  return float(found.starts[np.argmax(past)])
+
+
+def interval(values: Sequence[float]) -> float:
+  """Half width of the 95 % interval of the mean, Student's t; not a number for
+  fewer than 2 values."""
+  count = len(values)
+  if count < 2:
+    return math.nan
+  spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+  return float(stats.t.ppf(0.975, count - 1)) * spread
 
 
 def mean_colours(frames: Iterable[np.ndarray]) -> np.ndarray:

@@ -99,28 +99,36 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
     FileNotFoundError, ValueError: data, bundle or weights are missing, or do
       not go with the options; nothing is written then.
   """
+  if gate is not None and options.part:
+    raise ValueError(
+        '--part scores nothing; expected --gate in the run without it'
+    )
   bounds = None if gate is None else gate_lib.bounds(gate)
   if bounds is not None:  # That something which it bounds will be measured.
     gate_lib.check(bounds, {section: {} for section in options.sections})
   cases = _open_cases(options)
+  if options.part:
+    return _generate_part(options, cases, _Models(options, cases))
   talks = _Talks(options, cases) if options.seconds else None
   make_metrics = metrics_of(options, cases)
   models = None if options.videos else _Models(options, cases)
   systems = _systems(options, models, cases.names)
   out = pathlib.Path(options.out)
   out.mkdir(parents=True, exist_ok=True)
-  if options.part:
-    return _generate_part(options, cases, models)
   metrics: dict[str, Any] = {'flags': dataclasses.asdict(options)}
-  tables, failures = [], []
+  tables, failures = [], talks.failures if talks else []
   if options.clips:
     chosen = cases.first(options.clips)
     results = protocol.run(systems, chosen, make_metrics, SHEETS)
     found = _report_clips(results, models, metrics, out)
     tables += found[0]
-    failures += found[1]
+    seen = {row['video'] for row in found[1]}
+    failures = found[1] + [f for f in failures if f['video'] not in seen]
   if talks:
     tables.append(_score_long(options, talks, models, metrics, out))
+  metrics['failures'] = failures
+  if failures:
+    tables.append(report.failure_lines(failures))
   if options.published and options.clips:
     tables.append(_write_paper_table(options, metrics, out))
   code = 1 if failures else 0
@@ -273,16 +281,8 @@ def _report_clips(
   figures = {name: result.figures for name, result in results.items()}
   tables = [report.table(figures), report.protocol_lines(results)]
   if {'student', 'teacher'} <= set(figures):
-    metrics['comparison'] = comparison.compare(
-        figures['student'], figures['teacher']
-    )
-    tables.append(comparison.table(metrics['comparison']))
-  shown = [n for n in results if n != 'vae' and results[n].clips]
-  fewest = min(len(results[name].thumbnails) for name in shown)
-  report.contact_sheet(
-      out / 'frames.png',
-      [results[name].thumbnails[i] for i in range(fewest) for name in shown],
-  )
+    tables.append(_compare_roles(figures, metrics))
+  _write_sheet(out / 'frames.png', results)
   panels = report.clip_panels(metrics['systems'])
   if panels:
     report.plot_lines(out / 'curves.png', panels)
@@ -291,10 +291,31 @@ def _report_clips(
       for name, result in results.items()
       for failure in result.failures
   ]
-  metrics['failures'] = failures
-  if failures:
-    tables.append(report.failure_lines(failures))
   return [table for table in tables if table], failures
+
+
+def _compare_roles(figures: dict[str, dict], metrics: dict) -> str:
+  """Table of the student beside its teacher."""
+  try:
+    found = comparison.compare(figures['student'], figures['teacher'])
+  except ValueError as error:  # No video of one role had the figure.
+    logging.warning('student and teacher are not compared: %s', error)
+    return f'student and teacher are not compared: {error}\n'
+  metrics['comparison'] = found
+  return comparison.table(found)
+
+
+def _write_sheet(
+    path: pathlib.Path, results: dict[str, protocol.Result]
+) -> None:
+  """Frames of the first videos that all systems have, ground truth on top."""
+  shown = [
+      result.thumbnails for name, result in results.items()
+      if name != 'vae' and result.clips
+  ]
+  common = [n for n in shown[0] if all(n in other for other in shown)]
+  if common:
+    report.contact_sheet(path, [rows[n] for n in common for rows in shown])
 
 
 class _Talks:
@@ -302,6 +323,7 @@ class _Talks:
 
   Attributes:
     clips: that lend their speech, and that windows are compared with.
+    failures: of clips that cannot be read.
     tasks: one per video.
     reader: that watches them.
   """
@@ -310,7 +332,7 @@ class _Talks:
     """Raises: ValueError, FileNotFoundError: clips without a mouth track or of
     too few people, or no reader."""
     most = max(options.clips, options.long_videos, LONG_CLIPS)
-    self.clips = _readable(cases.first(min(most, len(cases))))
+    self.clips, self.failures = _readable(cases.first(min(most, len(cases))))
     self.tasks = long_run.cases(
         self.clips, options.seconds, options.long_videos
     )
@@ -357,24 +379,27 @@ def _score_long(
   page.write(out / 'drift.html', runs)
   many = f', mean of {len(runs)} videos' if len(runs) > 1 else ''
   name = f'{role}, {options.seconds:g} s{many}'
-  return report.table({name: figures}, report.LONG_ROWS)
+  lines = [f'- {line}' for line in long_run.notes(results)]
+  return '\n'.join([report.table({name: figures}, report.LONG_ROWS), *lines, ''])
 
 
-def _readable(cases: cases_lib.Cases) -> list[types.Clip]:
-  """Clips that can be read; the others are logged.
+def _readable(cases: cases_lib.Cases) -> tuple[list[types.Clip], list[dict]]:
+  """Clips that can be read, and the others with the reason.
 
   Raises:
     ValueError: none can.
   """
-  clips = []
+  clips, failures = [], []
   for index, name in enumerate(cases.names):
     try:
       clips.append(cases[index].clip)
     except (ValueError, OSError) as error:
-      logging.error('%s: %s', name, error)
+      why = protocol.reason(error)
+      failures.append({'system': protocol.TRUTH, 'video': name, 'reason': why})
+      logging.error('%s: %s', name, why)
   if not clips:
     raise ValueError(f'none of {len(cases)} clips can be read')
-  return clips
+  return clips, failures
 
 
 def _write_paper_table(options, metrics: dict, out: pathlib.Path) -> str:

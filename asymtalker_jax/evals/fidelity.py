@@ -9,6 +9,7 @@ from scipy import ndimage
 
 PEAK = 255.0
 STILL_RANGE = 8
+SSIM_EVERY = 5
 
 
 def still_mask(truth: np.ndarray, threshold: int = STILL_RANGE) -> np.ndarray:
@@ -80,7 +81,7 @@ def ssim(frame: np.ndarray, target: np.ndarray) -> float:
   return float(value[5:-5, 5:-5].mean())
 
 
-def mean_ssim(frames: np.ndarray, truth: np.ndarray, every: int = 5) -> float:
-  """Mean `ssim` over every `every`-th frame."""
-  pairs = zip(frames[::every], truth[::every])
+def mean_ssim(frames: np.ndarray, truth: np.ndarray) -> float:
+  """Mean `ssim` over one frame in SSIM_EVERY."""
+  pairs = zip(frames[::SSIM_EVERY], truth[::SSIM_EVERY])
   return float(np.mean([ssim(frame, target) for frame, target in pairs]))

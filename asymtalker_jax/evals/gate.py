@@ -56,6 +56,11 @@ def bounds(config: Mapping[str, Any]) -> dict[str, dict[str, dict]]:
     )
   for section, figures in config.items():
     for figure, sides in figures.items():
+      if not isinstance(sides, Mapping):
+        raise ValueError(
+            f'gate: {section}.{figure} is {sides!r}; expected one or both of'
+            f' {SIDES} with numbers'
+        )
       for side, bound in sides.items():
         if side not in SIDES or not isinstance(bound, (int, float)):
           raise ValueError(

@@ -149,11 +149,31 @@ def measure(
 
 
 def mean_figures(results: Sequence[dict]) -> dict[str, float]:
-  """Mean over videos; of a figure that one of them lacks there is none."""
-  return {
-      name: float(np.mean([result['figures'][name] for result in results]))
-      for name in results[0]['figures']
+  """Mean over videos; of a figure that one of them lacks there is none.
+
+  The interval of the slope is that of one video, or of the mean of several.
+  """
+  column = lambda name: [result['figures'][name] for result in results]
+  figures = {
+      name: float(np.mean(column(name))) for name in results[0]['figures']
   }
+  if len(results) > 1:
+    slopes = column('identity_slope_per_min')
+    figures['identity_slope_interval'] = drift.interval(slopes)
+  return figures
+
+
+def notes(results: Sequence[dict]) -> list[str]:
+  """What the distances of the windows rest on, and a warning where that is
+  too little to be compared."""
+  found = results[0]['protocol']
+  lines = [f'Frechet distance: {found["frechet"]}']
+  if found['few_samples']:
+    lines.append(
+        'fewer frames per window than features: the distance is not comparable'
+        ' with that of other windows'
+    )
+  return lines
 
 
 def _windowed_pose(
@@ -216,7 +236,7 @@ def _summarise(
       for name, curve in per_frame.items()
   }
   failures = {
-      name: drift.time_to_failure(trends[name], limit, window_s)
+      name: drift.time_to_failure(trends[name], limit)
       for name, limit in LIMITS.items()
       if name in trends
   }
@@ -236,6 +256,7 @@ def _summarise(
       'protocol': {
           'frechet': f'{size} frames per window against {truth.count} frames of'
           f' ground truth, {len(truth.mean)} reader features',
+          'few_samples': min(size, truth.count) < len(truth.mean),
           'failure': {
               name: dataclasses.asdict(limit) for name, limit in LIMITS.items()
           },

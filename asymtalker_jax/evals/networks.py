@@ -50,7 +50,7 @@ class FeatureDistance:
       description: protocol.
       dimension: d.
       features: frames [N, H, W, 3] uint8 of a video -> [n, d].
-      cache: folder for features of ground truth, or None.
+      cache: folder for features of ground truth by this network, or None.
     """
     self.name, self.description = name, description
     self.dimension = dimension
@@ -162,20 +162,28 @@ def clip_features(features: Features, frames: np.ndarray) -> np.ndarray:
   return features(clips.reshape(count, CLIP_FRAMES, *frames.shape[1:]))
 
 
+def _cache_of(cache: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  """Folder below `cache` for the features of one network's file."""
+  return cache / weights.digest(path)[:16]
+
+
 def _fid(files, cache) -> Callable[[], metric_lib.Metric]:
-  features = torch_networks.inception(files[weights.INCEPTION.name])
+  path = files[weights.INCEPTION.name]
+  features, kept = torch_networks.inception(path), _cache_of(cache, path)
   text = 'all frames, Inception of 2015-12-05 by torch-fidelity, 2048 features'
-  return lambda: FeatureDistance('fid', text, 2048, in_batches(features), cache)
+  return lambda: FeatureDistance('fid', text, 2048, in_batches(features), kept)
 
 
 def _fvd(files, cache) -> Callable[[], metric_lib.Metric]:
-  network = in_batches(torch_networks.i3d(files[weights.I3D.name]), 2)
+  path = files[weights.I3D.name]
+  network = in_batches(torch_networks.i3d(path), 2)
+  kept = _cache_of(cache, path)
   features = functools.partial(clip_features, network)
   text = (
       f'windows of {CLIP_FRAMES} frames end to end, I3D of StyleGAN-V, 400'
       ' features'
   )
-  return lambda: FeatureDistance('fvd', text, 400, features, cache)
+  return lambda: FeatureDistance('fvd', text, 400, features, kept)
 
 
 def measure_sync(
@@ -212,6 +220,7 @@ def embedder(path: str | os.PathLike) -> Features:
 
   Raises:
     ModuleNotFoundError: onnxruntime is missing.
+    ValueError: a damaged file.
   """
   try:
     import onnxruntime  # pylint: disable=import-outside-toplevel
@@ -220,9 +229,12 @@ def embedder(path: str | os.PathLike) -> Features:
         'ArcFace needs onnxruntime: pip install'
         " -e '.[eval]'"
     ) from error
-  session = onnxruntime.InferenceSession(
-      os.fspath(path), providers=['CPUExecutionProvider']
-  )
+  try:
+    session = onnxruntime.InferenceSession(
+        os.fspath(path), providers=['CPUExecutionProvider']
+    )
+  except Exception as error:  # Its classes have no common base of their own.
+    raise ValueError(f'{path}: not a network for onnxruntime: {error}') from error
   name = session.get_inputs()[0].name
 
   def embed(crops: np.ndarray) -> np.ndarray:
@@ -297,7 +309,7 @@ def load(
   Args:
     names: some of METRICS.
     folder: with the files of evals/weights.py; features of ground truth are
-      kept in REAL below it.
+      kept in REAL below it, by the content of the network's file.
 
   Raises:
     FileNotFoundError: files are missing; all of them are named.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import math
 
 from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import long_run
@@ -44,6 +45,10 @@ class Options:
     Raises:
       ValueError: names the flags and what is expected.
     """
+    for name in ('seconds', 'window_s', 'guidance', 'color_correction'):
+      value = getattr(self, name)
+      if value is not None and not math.isfinite(value):
+        raise ValueError(f'--{name}={value}: expected a finite number')
     self._check_clips()
     self._check_long()
     self._check_roles()
@@ -59,6 +64,11 @@ class Options:
       raise ValueError('--clips=0 and --seconds=0: expected one above 0')
     if self.videos and self.part:
       raise ValueError('--part and --videos: nothing to generate')
+    if self.part and (self.seconds or self.published):
+      raise ValueError(
+          '--part makes videos of clips only; expected --seconds and --published'
+          ' in the run without it, which scores them'
+      )
 
   def _check_long(self) -> None:
     if not self.seconds:

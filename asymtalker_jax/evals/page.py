@@ -16,6 +16,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from asymtalker_jax.evals import long_run
 from asymtalker_jax.evals import report
 
 COLOURS = ('#0b6bcb', '#c9372c', '#1f845a', '#8f5be8', '#a54800', '#206a83')
@@ -66,7 +67,8 @@ class Run:
   Attributes:
     folder: that the path of the video in `result` is relative to.
     result: of `long_run.measure`, with 'video' and 'person'.
-    thumbnails: [n, H, W, 3] uint8, evenly spread; may be empty.
+    thumbnails: [n, H, W, 3] uint8, one every `long_run.THUMBNAIL_S`; may be
+      empty.
   """
 
   folder: pathlib.Path
@@ -112,10 +114,10 @@ def _run(name: str, run: Run, colour: str, page: pathlib.Path) -> str:
   """The video of one run with its strip of frames."""
   text = html.escape(name)
   video = run.folder / run.result['video']
-  buttons, seconds = [], float(run.result['seconds'])
+  buttons = []
   every = max(1, -(-len(run.thumbnails) // THUMBNAILS))
   for index in range(0, len(run.thumbnails), every):
-    at = seconds * index / len(run.thumbnails)
+    at = long_run.THUMBNAIL_S * index
     buttons.append(
         f'<button data-t="{at:.2f}" title="{at:.0f} s"><img alt="{at:.0f} s"'
         f' src="{_picture(run.thumbnails[index])}"></button>'

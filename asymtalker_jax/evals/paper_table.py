@@ -41,11 +41,6 @@ _LATEX = str.maketrans({
 })  # pyformat: disable
 
 
-def sets() -> list[str]:
-  """Names of data sets with published rows."""
-  return list(json.loads(_FILE.read_text()))
-
-
 def published(name: str) -> list[dict[str, Any]]:
   """Published rows of a data set.
 

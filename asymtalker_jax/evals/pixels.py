@@ -42,7 +42,11 @@ class Pixels:
   """A `Metric`."""
 
   name = 'pixels'
-  description = 'PSNR, SSIM and mean colour against the frames of ground truth'
+  description = (
+      'PSNR (of the squared error of a video, mean over videos), SSIM (luma of'
+      f' one frame in {fidelity.SSIM_EVERY}) and mean colour against ground'
+      ' truth'
+  )
   dimension = 0
 
   def __init__(self):

@@ -27,7 +27,7 @@ class Result:
     figures: over all its videos.
     curves: to plot.
     clips: figures of each video, with its 'name' and 'person'.
-    thumbnails: [n, H, W, 3] uint8 of each of the first videos.
+    thumbnails: video -> [n, H, W, 3] uint8, of the first ones.
     failures: {'video', 'reason'} of videos that could not be read, and with
       'metric' of those that one metric could not measure.
     protocol: metric -> {'description', 'samples'}.
@@ -37,7 +37,7 @@ class Result:
   figures: dict[str, float] = dataclasses.field(default_factory=dict)
   curves: dict[str, list] = dataclasses.field(default_factory=dict)
   clips: list[dict] = dataclasses.field(default_factory=list)
-  thumbnails: list[np.ndarray] = dataclasses.field(default_factory=list)
+  thumbnails: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   failures: list[dict] = dataclasses.field(default_factory=list)
   protocol: dict[str, dict] = dataclasses.field(default_factory=dict)
   warnings: list[str] = dataclasses.field(default_factory=list)
@@ -89,7 +89,7 @@ class _Scoring:
         self.fail(case.name, error, metric=metric.name)
     self.result.clips.append(row)
     if len(self.result.thumbnails) < self._sheets:
-      self.result.thumbnails.append(frames[::THUMBNAIL_EVERY].copy())
+      self.result.thumbnails[case.name] = frames[::THUMBNAIL_EVERY].copy()
 
   def finish(self, truth: '_Scoring') -> None:
     """Figures over all videos."""

@@ -6,20 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from asymtalker_jax.evals import drift
 from asymtalker_jax.evals import report
 from asymtalker_jax.evals import sweep_plan
-
-
-def interval(values: Sequence[float]) -> float:
-  """Half width of the 95 % interval of the mean, Student's t; not a number for
-  fewer than 2 values."""
-  count = len(values)
-  if count < 2:
-    return math.nan
-  spread = float(np.std(values, ddof=1)) / math.sqrt(count)
-  return float(stats.t.ppf(0.975, count - 1)) * spread
 
 
 def summarise(values: Mapping[int, float | None]) -> dict[str, Any]:
@@ -36,7 +26,7 @@ def summarise(values: Mapping[int, float | None]) -> dict[str, Any]:
       'values': {str(seed): value for seed, value in values.items()},
       'count': len(found),
       'mean': float(np.mean(found)) if found else math.nan,
-      'interval': interval(found),
+      'interval': drift.interval(found),
   }
 
 

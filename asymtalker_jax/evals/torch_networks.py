@@ -35,14 +35,16 @@ def _torch():
   return torch
 
 
+# What PyTorch raises where a file is damaged or of another network.
+_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError)
+
+
 def _load(path: str | os.PathLike):
   """A state dict, without running code of the file."""
   torch = _torch()
   try:
     return torch.load(path, map_location='cpu', weights_only=True)
-  except (
-      pickle.UnpicklingError, RuntimeError, EOFError, LookupError
-  ) as error:  # pyformat: disable
+  except _DAMAGED as error:
     raise ValueError(f'{path}: not a plain PyTorch state dict') from error
 
 
@@ -56,6 +58,7 @@ def inception(
 
   Raises:
     ModuleNotFoundError: torch-fidelity is missing.
+    ValueError: a damaged file, or another network.
   """
   torch = _torch()
   try:
@@ -65,10 +68,13 @@ def inception(
     raise ModuleNotFoundError(
         "FID needs torch-fidelity: pip install -e '.[eval]'"
     ) from error
-  network = fidelity.FeatureExtractorInceptionV3(
-      'inception-v3-compat', ['2048'],
-      feature_extractor_weights_path=os.fspath(path),
-  ).eval()  # pyformat: disable
+  try:
+    network = fidelity.FeatureExtractorInceptionV3(
+        'inception-v3-compat', ['2048'],
+        feature_extractor_weights_path=os.fspath(path),
+    ).eval()  # pyformat: disable
+  except _DAMAGED as error:
+    raise ValueError(f'{path}: not Inception of 2015-12-05') from error
 
   def features(frames: np.ndarray) -> np.ndarray:
     with torch.no_grad():

@@ -21,8 +21,8 @@ class File:
   Attributes:
     name: in the folder.
     source: where it comes from.
-    sha256: of the published file, or what is known of its beginning; '' where
-      it is made from another one.
+    sha256: of the published file, or its first digits where no more is known;
+      '' where it is made from another one.
   """
 
   name: str
@@ -30,7 +30,8 @@ class File:
   sha256: str
 
   def __str__(self) -> str:
-    checksum = f', SHA-256 {self.sha256}' if self.sha256 else ''
+    known = '' if len(self.sha256) == 64 else 'begins with '
+    checksum = f', SHA-256 {known}{self.sha256}' if self.sha256 else ''
     return f'{self.name} from {self.source}{checksum}'
 
 
@@ -119,12 +120,17 @@ def find(
   return {file.name: root / file.name for file in files}
 
 
+def digest(path: pathlib.Path) -> str:
+  """SHA-256 of a file."""
+  with open(path, 'rb') as content:
+    return hashlib.file_digest(content, 'sha256').hexdigest()
+
+
 def _check(path: pathlib.Path, file: File) -> None:
   """Warns of another content than the published one."""
   if not file.sha256:
     return
-  with open(path, 'rb') as content:
-    found = hashlib.file_digest(content, 'sha256').hexdigest()
+  found = digest(path)
   if not found.startswith(file.sha256):
     logging.warning(
         '%s: SHA-256 %s; the published file has %s, so figures are not'

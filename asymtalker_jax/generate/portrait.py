@@ -26,6 +26,7 @@ ABOVE_FACE = 0.55  # share of the crop above the centre of the face
 FRAMED = 0.75
 _DETECT_SIDE = 640  # pixels; larger pictures are scaled down for the detector
 _MIN_FACE = 0.12  # of the shorter side
+SECOND_FACE = 0.5  # of the side of the largest: smaller ones do not count
 
 
 def load_portrait(
@@ -33,9 +34,9 @@ def load_portrait(
 ) -> np.ndarray:
   """Portrait as the network sees it.
 
-  EXIF rotation is applied, transparency is laid over grey, palette, greyscale
-  and 16-bit pictures become RGB. Warns where no face is found or where the
-  picture is smaller than the output.
+  EXIF rotation is applied, transparency is laid over grey; palette, greyscale,
+  16-bit and float pictures become RGB. Warns where no face or several are
+  found, or where the picture is smaller than the output.
 
   Args:
     path: image file, one of FORMATS.
@@ -51,7 +52,14 @@ def load_portrait(
       MAX_PIXELS pixels (checked before decoding).
   """
   rgb = _open_rgb(os.fspath(path))
-  face = find_face(rgb)
+  found = find_faces(rgb)
+  face = found[0][1] if found else None
+  people = sum(sure and box[2] >= SECOND_FACE * face[2] for sure, box in found)
+  if people > 1:
+    logging.warning(
+        '%s: %d faces found, using the largest; expected a portrait of one'
+        ' person', path, people,
+    )
   if face is None:
     logging.warning(
         '%s: no face found, using the centre of the picture; expected a'
@@ -116,19 +124,6 @@ def crop_box(
   )
 
 
-def find_face(rgb: np.ndarray) -> tuple[int, int, int] | None:
-  """Square (left, top, side) around the most prominent face, or None.
-
-  A face that both cascades see wins over one that a single cascade sees, then
-  the larger one.
-
-  Args:
-    rgb: [H, W, 3] uint8.
-  """
-  found = find_faces(rgb)
-  return found[0][1] if found else None
-
-
 def find_faces(
     rgb: np.ndarray,
 ) -> list[tuple[bool, tuple[int, int, int]]]:
@@ -138,8 +133,9 @@ def find_faces(
     rgb: [H, W, 3] uint8.
 
   Returns:
-    (whether both see it, square (left, top, side)), most prominent first. What
-    both see is there once per face; the others may be the same face again.
+    (whether both see it, square (left, top, side)), most prominent first: what
+    both see, then by size. What both see is there once per face; the others may
+    be the same face again.
   """
   scale = min(1.0, _DETECT_SIDE / max(rgb.shape[:2]))
   grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -208,9 +204,12 @@ def _check_size(path: str, width: int, height: int) -> None:
 
 def _flatten(image: Image.Image) -> np.ndarray:
   """[H, W, 3] uint8 of any mode, transparency over BACKGROUND."""
-  if image.mode.startswith('I'):  # 16-bit grey, which convert() would clip
-    grey = np.asarray(image).astype(np.float64)
-    grey = (grey / max(255.0, 65535.0 * (grey.max() > 255)) * 255).round()
+  if image.mode[0] in 'IF':  # 16-bit or float, which convert() would clip
+    grey = np.nan_to_num(np.asarray(image).astype(np.float64))
+    white = 65535.0 if grey.max() > 255 else 255.0
+    if image.mode == 'F' and grey.max() <= 1:
+      white = 1.0
+    grey = (grey / white * 255).round()
     image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
   if image.has_transparency_data:
     rgba = image.convert('RGBA')

@@ -69,11 +69,14 @@ def names(output: str, images: Sequence[str]) -> list[str]:
   """File of each identity: `output`, with several NAME_PORTRAIT.mp4.
 
   Raises:
-    ValueError: portraits whose videos would have the same name.
+    ValueError: not an MP4 file, or portraits whose videos would have the same
+      name.
   """
+  root, suffix = os.path.splitext(output)
+  if suffix != '.mp4':
+    raise ValueError(f'{output}: expected a name that ends in .mp4')
   if len(images) == 1:
     return [output]
-  root, suffix = os.path.splitext(output)
   stems = [os.path.splitext(os.path.basename(image))[0] for image in images]
   twice = sorted({stem for stem in stems if stems.count(stem) > 1})
   if twice:

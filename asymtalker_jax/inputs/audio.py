@@ -22,6 +22,8 @@ MIN_SECONDS = 1 / FPS
 MAX_SECONDS = 6 * 3600
 LOW_RATE_HZ = 12000  # below this, consonants are missing from the recording
 QUIET_RMS = 1e-3  # -60 dB of full scale
+MIN_RATE_HZ = 1000
+MAX_LEVEL = 1e6  # of a sample; beyond it, loudness overflows float32
 _BLOCK = 1 << 16
 _CODEC_FRAME = 4096  # samples; the longest frame of common codecs
 
@@ -89,8 +91,9 @@ def read_recording(path: str | os.PathLike) -> Recording:
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: empty, truncated or not media, no samples, NaN or infinite
-      samples, shorter than one video frame (40 ms) or longer than 6 hours.
+    ValueError: empty, truncated or not media, no samples, NaN, infinite or
+      huge samples, fewer than MIN_RATE_HZ of them a second, shorter than one
+      video frame (40 ms) or longer than 6 hours.
   """
   parts = []
   seconds = _listen(os.fspath(path), parts.append)
@@ -155,13 +158,17 @@ def _resampled(
 ) -> Iterator[tuple[np.ndarray, float]]:
   """Yields 16 kHz mono [n] and the seconds of the file read so far."""
   rate = source.sample_rate_hz
+  if rate < MIN_RATE_HZ:
+    raise ValueError(
+        f'{path}: sampled at {rate} Hz; expected at least {MIN_RATE_HZ}'
+    )
   resampler = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype='float32')
   samples = given = 0
   for block in source.blocks:
-    if not np.isfinite(block).all():
+    if not (np.abs(block) < MAX_LEVEL).all():  # False of NaN as well.
       raise ValueError(
-          f'{path}: NaN or infinite samples at {samples / rate:.2f} s or later;'
-          ' expected finite values in [-1, 1]'
+          f'{path}: NaN, infinite or huge samples at {samples / rate:.2f} s or'
+          ' later; expected values in [-1, 1]'
       )
     samples += len(block)
     if samples > MAX_SECONDS * rate:
@@ -181,11 +188,13 @@ def _resampled(
 
 def _sound_blocks(path: str) -> Iterator[np.ndarray]:
   """Blocks of a libsndfile format; raises ValueError when it is cut off."""
-  expected = _riff_frames(path)
+  expected, slack = _riff_frames(path), 0
   read = 0
   try:
     with soundfile.SoundFile(path) as file:
       rate = file.samplerate
+      if file.format == 'MP3' and _has_mp3_length(path):
+        expected, slack = file.frames, video.MISSING_TAIL_S * rate
       while len(block := file.read(_BLOCK, 'float32', always_2d=True)):
         read += len(block)
         yield block
@@ -194,11 +203,18 @@ def _sound_blocks(path: str) -> Iterator[np.ndarray]:
         f'{path}: damaged or truncated after {read} samples'
         f' ({error.error_string})'
     ) from error
-  if expected is not None and read < expected:
+  if expected is not None and read < expected - slack:
     raise ValueError(
         f'{path}: truncated after {read / rate:.2f} s of'
         f' {expected / rate:.2f} s'
     )
+
+
+def _has_mp3_length(path: str) -> bool:
+  """Whether an MP3 file says how long it is; else its length is a guess."""
+  with open(path, 'rb') as file:
+    head = file.read(_BLOCK)
+  return b'Xing' in head or b'Info' in head
 
 
 def _riff_frames(path: str) -> int | None:

@@ -116,6 +116,25 @@ def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
   assert 'out, person 1' in (tmp_path / 'page/drift.html').read_text()
 
 
+def test_clips_behind_a_long_video_that_cannot_be_read_are_failures(
+    run, tmp_path, capsys, monkeypatch
+):
+  class Clips(list):
+
+    def __getitem__(self, index):
+      if index == 1:
+        raise ValueError('cut off')
+      return super().__getitem__(index)
+
+  clips = Clips(_clip(seed) for seed in range(3))
+  monkeypatch.setattr(source, 'open_clips', lambda path, split: clips)
+  assert run('--clips=0', '--seconds=4', '--window_s=2', '--steps=1') == 1
+  printed = capsys.readouterr().out
+  assert '- gt: test_00001: cut off' in printed
+  assert '- Frechet distance: 50 frames per window' in printed
+  assert [f['video'] for f in read(tmp_path)['failures']] == ['test_00001']
+
+
 def test_student_and_teacher_are_compared_in_one_run(run, tmp_path, capsys):
   assert run(
       '--clips=1', '--roles=student,teacher', '--steps=1,2', '--guidance=2'
@@ -231,11 +250,16 @@ def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
     ('--clips=-1', 'clips'),
     ('--roles=critic', "'critic'; expected some of"),
     ('--roles=student,student', 'expected each once'),
+    ('--seconds=inf', '--seconds=inf: expected a finite number'),
+    ('--roles=teacher --guidance=nan', '--guidance=nan: expected a finite'),
     ('--steps=1,2', 'one number per role'),
     ('--steps=many', "'many'"),
     ('--guidance=2', 'a student has none'),
     ('--metrics=beauty', "['beauty']; expected some of"),
     ('--part=2/2', '0 <= I < N'),
+    ('--part=0/2 --seconds=10', '--part makes videos of clips only'),
+    ('--part=0/2 --published=hdtf', '--part makes videos of clips only'),
+    ('--part=0/2 --gate=GATE', '--part scores nothing'),
     ('--videos=nowhere', 'no such folder of videos'),
     ('--gate=nowhere.py', 'nowhere.py'),
     ('--seconds=20 --window_s=0.5', 'window_s=0.5: expected at least 1'),

@@ -225,6 +225,7 @@ BAD = [
     ('bundle', 'missing', 'expected a bundle folder'),
     ('output', 'missing/x.mp4', 'there is no folder'),
     ('output', 'x.avi', 'ends in .mp4'),
+    ('output', '.mp4', 'ends in .mp4'),
     ('report', 'missing/x.json', 'there is no folder'),
 ]
 
@@ -247,6 +248,7 @@ def test_bad_files_are_one_line(inputs, tmp_path, capfd, flag, name, text):
         (dict(steps=0), 'steps'),
         (dict(steps='four'), 'four'),
         (dict(seed=-1), 'seed'),
+        (dict(seed=2**32), 'seed'),
         (dict(color_correction=1.5), 'color_correction'),
         (dict(carry='pixels'), 'pixels'),
         (dict(image=''), '--image is missing'),
@@ -256,6 +258,25 @@ def test_bad_values_are_one_line(inputs, tmp_path, capfd, changes, text):
   assert cli.main(words(inputs, tmp_path / 'x.mp4', **changes)) == 2
   line = capfd.readouterr().err
   assert line.count('\n') == 1 and text in line
+
+
+@pytest.mark.parametrize('flag, other, text', [
+    ('contact_sheet', 'output', 'would be written twice'),
+    ('contact_sheet', 'image', 'is an input'),
+    ('output', 'audio', 'is an input'),
+])
+def test_no_file_is_written_over_another(
+    inputs, tmp_path, capfd, flag, other, text
+):
+  names = {'image': 'a.png', 'audio': 'a.mp4', 'output': 'x.mp4'}
+  taken = tmp_path / names[other]
+  if other != 'output':
+    taken.write_bytes(b'precious')
+  values = {other: taken, flag: tmp_path / '.' / names[other]}
+  assert cli.main(words(inputs, tmp_path / 'x.mp4', **values)) == 2
+  assert text in capfd.readouterr().err
+  left = [path.read_bytes() for path in tmp_path.iterdir()]
+  assert left == ([] if other == 'output' else [b'precious'])
 
 
 def test_stray_words(inputs, tmp_path, capfd):

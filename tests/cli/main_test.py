@@ -8,6 +8,7 @@ from absl import flags
 from absl import logging
 import pytest
 
+from asymtalker_jax import __version__
 from asymtalker_jax.cli import main as cli
 
 
@@ -37,6 +38,11 @@ def one_line(capsys):
   text = capsys.readouterr().err
   assert text.count('\n') == 1, text
   return text
+
+
+def test_version(capsys):
+  assert cli.main(['--version']) == 0
+  assert capsys.readouterr().out == f'asymtalker_jax {__version__}\n'
 
 
 def test_unknown_verb(capsys):
@@ -118,7 +124,10 @@ def get_config(size):
     'words, text',
     [
         (['--config=CONFIG:huge'], "size 'huge': expected tiny"),
-        (['--config=nothing.py:tiny'], 'nothing.py'),
+        (['--config=nothing.py:tiny'], '--config=nothing.py: no such file'),
+        (['--config=BROKEN'], 'broken.py, line 1: '),
+        (['--config=FAILS'], '--config: ZeroDivisionError: division by zero'),
+        (['--config=LACKS'], "no attribute 'nothing'"),
         (['--config=CONFIG:tiny', '--config.nope=1'],
          "no key 'nope'; expected one of ['arm', 'flow', 'steps']"),
         (['--config=CONFIG:tiny', '--config.flow.nope=1'],
@@ -130,7 +139,14 @@ def test_wrong_configs(verb, capsys, tmp_path, words, text):
   from ml_collections import config_flags
   verb.define_flags = lambda: config_flags.DEFINE_config_file('config')
   (tmp_path / 'c.py').write_text(CONFIG)
-  words = [w.replace('CONFIG', str(tmp_path / 'c.py')) for w in words]
+  (tmp_path / 'broken.py').write_text('def get_config(:')
+  (tmp_path / 'fails.py').write_text('def get_config():\n  return 1 / 0')
+  (tmp_path / 'lacks.py').write_text('import os\nos.nothing')
+  for mark, name in (
+      ('CONFIG', 'c'), ('BROKEN', 'broken'), ('FAILS', 'fails'),
+      ('LACKS', 'lacks'),
+  ):
+    words = [w.replace(mark, str(tmp_path / f'{name}.py')) for w in words]
   assert cli.main(['made-up', *words]) == 2
   assert text in one_line(capsys)
 

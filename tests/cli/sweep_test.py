@@ -154,9 +154,10 @@ def test_a_folder_made_in_another_way_is_found_before_anything_runs(
   last = tmp_path / 'made_up/b-0/train.done.json'
   last.parent.mkdir(parents=True)
   last.write_text(json.dumps({'command': 'asymtalker other', 'cost': {}}))
-  assert cli.main(words(made_up(tmp_path), tmp_path)) == 2
-  out, err = capsys.readouterr()
-  assert 'was made by `asymtalker other`' in err and 'point 0' not in out
+  for more in ((), ('--point=0',)):  # Also where another point is to run.
+    assert cli.main(words(made_up(tmp_path), tmp_path, *more)) == 2
+    out, err = capsys.readouterr()
+    assert 'was made by `asymtalker other`' in err and 'point 0' not in out
   assert [p.name for p in (tmp_path / 'made_up').iterdir()] == ['b-0']
 
 

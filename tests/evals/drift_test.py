@@ -58,6 +58,12 @@ def test_time_to_failure_is_the_start_of_the_first_window_past_the_limit():
   assert drift.time_to_failure(found, rising) is None
 
 
+def test_a_failure_in_a_last_window_that_is_longer_begins_with_it():
+  seconds = np.arange(25 * 124) / 25  # The last window has 14 s.
+  found = drift.trend(np.where(seconds < 110, 0.9, 0.5))
+  assert drift.time_to_failure(found, drift.Limit(change=0.1)) == 110.0
+
+
 def test_interval_is_wider_where_windows_remember():
   rng = np.random.default_rng(0)
   steps = rng.normal(0, 0.1, 60)

@@ -85,6 +85,23 @@ def test_arc_crop_puts_the_points_onto_the_template():
   assert error.max() <= 2
 
 
+def test_the_map_to_the_template_is_the_nearest_in_least_squares():
+  rng = np.random.default_rng(0)
+  points = 1.7 * faces._ARC_POINTS @ np.array([[0.9, 0.4], [-0.4, 0.9]])
+  points = points + [40, 30] + rng.normal(0, 4, (5, 2))
+  x, y = points.T
+  one, none = np.ones(5), np.zeros(5)
+  # x' = a x - b y + c and y' = b x + a y + d as one linear system.
+  rows = np.concatenate([
+      np.stack([x, -y, one, none], 1), np.stack([y, x, none, one], 1),
+  ])
+  wanted = np.concatenate(faces._ARC_POINTS.T.astype(float))
+  a, b, c, d = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+  np.testing.assert_allclose(
+      faces._similarity(points), [[a, -b, c], [b, a, d]], atol=1e-6
+  )
+
+
 def test_points_in_one_place_are_refused():
   with pytest.raises(ValueError, match='five that are apart'):
     faces.arc_crop(FRAMES[0], np.full((5, 2), 7.0))

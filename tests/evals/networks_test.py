@@ -70,6 +70,16 @@ def test_features_of_ground_truth_are_read_back_and_no_others(tmp_path):
   assert calls == [40, 40, 40] and again.samples == 40
 
 
+def test_features_are_kept_apart_by_the_content_of_the_networks_file(tmp_path):
+  path = tmp_path / 'network.pth'
+  folders = []
+  for content in (b'one', b'other', b'one'):
+    path.write_bytes(content)
+    folders.append(networks._cache_of(tmp_path / 'kept', path))
+  assert folders[0] == folders[2] != folders[1]
+  assert {folder.parent.name for folder in folders} == {'kept'}
+
+
 def test_fvd_cuts_a_video_into_windows_end_to_end():
   seen = []
 

@@ -15,13 +15,13 @@ CURVE = {
 
 
 def earlier_run(folder, curves):
-  """A run with a long video of 20 s."""
+  """A run with a long video of 12 s."""
   folder.mkdir()
   with media.VideoWriter(folder / 'long.mp4', 32, 32) as file:
-    file.write(np.zeros((500, 32, 32, 3), np.uint8))
+    file.write(np.zeros((300, 32, 32, 3), np.uint8))
   result = {
-      'seconds': 20.0, 'video': 'long.mp4', 'curves': curves, 'person': 7,
-      'figures': {'frames': 500.0, 'identity_first': 0.9},
+      'seconds': 12.0, 'video': 'long.mp4', 'curves': curves, 'person': 7,
+      'figures': {'frames': 300.0, 'identity_first': 0.9},
   }  # pyformat: disable
   values = {'figures': result['figures'], 'videos': [result]}
   (folder / 'metrics.json').write_text(json.dumps({'long': values}))

@@ -220,7 +220,12 @@ def test_long_run_sees_a_fading_video(reader, clips):
   kept = iter([task.image] * count)
   still, _ = long_run.measure(kept, task, truth, reader, window_s=5.0)
   assert still['curves']['lab_shift']['time_to_failure_s'] is None
-  assert long_run.mean_figures([result, still])['frames'] == 750
+  mean = long_run.mean_figures([result, still])
+  assert mean['frames'] == 750
+  slopes = [r['figures']['identity_slope_per_min'] for r in (result, still)]
+  # Student's t for one degree of freedom is 12.706.
+  expected = 12.706 * abs(slopes[0] - slopes[1]) / 2
+  assert mean['identity_slope_interval'] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_video_that_never_fails_counts_with_its_whole_length(
@@ -289,6 +294,8 @@ def test_reports_are_complete_files(tmp_path, cases, metrics):
   plain = {name: result.as_dict() for name, result in results.items()}
   plot = report.plot_lines(tmp_path / 'a.png', report.clip_panels(plain))
   assert Image.open(plot).size[0] > 500
-  sheet = report.contact_sheet(tmp_path / 's.png', results['gt'].thumbnails)
+  sheet = report.contact_sheet(
+      tmp_path / 's.png', list(results['gt'].thumbnails.values())
+  )
   assert Image.open(sheet).size == (3 * 32, 3 * 32)
   assert not list(tmp_path.rglob('.*.part'))

@@ -176,7 +176,7 @@ FACES = {
 def test_real_faces_are_found(name):
   rgb = portrait._open_rgb(shared_media.path(f'portraits/{name}'))
   x, y, width = np.asarray(FACES[name]) * rgb.shape[1]
-  left, top, side = portrait.find_face(rgb)
+  left, top, side = portrait.find_faces(rgb)[0][1]
   assert abs(left + side / 2 - x) < 0.25 * width
   assert abs(top + side / 2 - y) < 0.25 * width
   assert 0.7 < side / width < 1.4
@@ -184,4 +184,28 @@ def test_real_faces_are_found(name):
 
 def test_a_cat_has_no_face():
   rgb = portrait._open_rgb(shared_media.path('portraits/negative_cat.jpg'))
-  assert portrait.find_face(rgb) is None
+  assert portrait.find_faces(rgb) == []
+
+
+def test_several_faces_are_warned_of_and_small_ones_are_not(
+    tmp_path, caplog, monkeypatch
+):
+  path = save(tmp_path, Image.fromarray(gradient()))
+  for others, warned in (
+      ([(True, (0, 0, 20))], True),
+      ([(True, (0, 0, 19)), (False, (0, 0, 39))], False),
+  ):
+    found = [(True, (10, 10, 40)), *others]
+    monkeypatch.setattr(portrait, 'find_faces', lambda rgb: found)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, 'absl'):
+      load(path)
+    assert ('2 faces found' in caplog.text) == warned
+
+
+@pytest.mark.parametrize('white', [1.0, 255.0, 65535.0])
+def test_float_pictures_keep_their_brightness(tmp_path, white):
+  grey = np.linspace(0, white, 64 * 64, dtype=np.float32).reshape(64, 64)
+  found = load(save(tmp_path, Image.fromarray(grey), 'x.tiff'))
+  expected = 2.0 * grey / white - 1.0
+  np.testing.assert_allclose(found[..., 0], expected, atol=1.01 / 127.5)

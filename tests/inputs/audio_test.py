@@ -76,6 +76,7 @@ def test_exact_seconds_at_rates_that_do_not_divide(tmp_path):
         (tone(16000, 0.03), '30 ms'),
         (np.where(np.arange(16000) == 9000, np.nan, 0.1)[:, None], 'NaN'),
         (np.where(np.arange(16000) == 9000, np.inf, 0.1)[:, None], 'infinite'),
+        (np.where(np.arange(16000) == 9000, -3e38, 0.1)[:, None], 'huge'),
     ],
 )
 def test_unusable_samples(tmp_path, samples, word):
@@ -128,6 +129,12 @@ def test_a_container_that_does_not_say_its_length(tmp_path):
   np.testing.assert_allclose(waveform, tone(16000)[:, 0], atol=1e-4)
 
 
+def test_a_rate_that_carries_no_speech(tmp_path):
+  path = write(tmp_path, tone(100), 100)
+  with pytest.raises(ValueError, match='100 Hz; expected at least 1000'):
+    audio.load_waveform(path)
+
+
 def test_missing_file(tmp_path):
   with pytest.raises(FileNotFoundError, match='no such file'):
     audio.load_waveform(tmp_path / 'nothing.wav')
@@ -149,9 +156,12 @@ def test_folder(tmp_path):
     audio.load_waveform(tmp_path)
 
 
-@pytest.mark.parametrize('name', ['x.wav', 'x.flac'])
-def test_truncated_file(tmp_path, name):
-  path = write(tmp_path, tone(16000), 16000, name=name)
+@pytest.mark.parametrize('name, subtype', [
+    ('x.wav', 'PCM_16'), ('x.flac', 'PCM_16'), ('x.mp3', 'MPEG_LAYER_III'),
+])
+def test_truncated_file(tmp_path, name, subtype):
+  path = write(tmp_path, tone(16000, 3.0), 16000, subtype, name)
+  assert audio.read_recording(path).frames == 75
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   with pytest.raises(ValueError, match='truncated'):
     audio.load_waveform(path)
