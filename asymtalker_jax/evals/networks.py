@@ -28,8 +28,10 @@ from asymtalker_jax.evals import torch_networks
 from asymtalker_jax.evals import weights
 
 METRICS = tuple(weights.OF_METRIC)
+FPS = 25
 CLIP_FRAMES = 16  # of FVD
 LPIPS_EVERY = 5
+WINDOW_FRAMES = 250  # of the distances over time, 10 s
 _BATCH = 16
 REAL = 'real_features'
 
@@ -37,11 +39,15 @@ Features = Callable[[np.ndarray], np.ndarray]
 
 
 class FeatureDistance:
-  """A `Metric`: Frechet distance of features, over all of a system's videos."""
+  """A `Metric`: Frechet distance of features, over all of a system's videos.
+
+  And over time: features of the same WINDOW_FRAMES of all videos against all
+  of ground truth, where videos are longer than that.
+  """
 
   def __init__(
       self, name: str, description: str, dimension: int, features: Features,
-      cache: pathlib.Path | None = None,
+      cache: pathlib.Path | None = None, stride: int = 1,
   ):  # pyformat: disable
     """Describes it.
 
@@ -51,11 +57,14 @@ class FeatureDistance:
       dimension: d.
       features: frames [N, H, W, 3] uint8 of a video -> [n, d].
       cache: folder for features of ground truth by this network, or None.
+      stride: frames from one feature to the next.
     """
     self.name, self.description = name, description
     self.dimension = dimension
     self._features, self._cache = features, cache
-    self._moments = frechet.Moments(dimension)
+    self._moments, self._stride = frechet.Moments(dimension), stride
+    self._windows: list[frechet.Moments] = []
+    self._curves: dict[str, list] = {}
 
   @property
   def samples(self) -> int:
@@ -67,7 +76,13 @@ class FeatureDistance:
     """See `Metric`."""
     del name, image
     real = self._cache is not None and frames is clip.frames
-    self._moments.update(self._kept(frames) if real else self._features(frames))
+    features = self._kept(frames) if real else self._features(frames)
+    self._moments.update(features)
+    window = np.arange(len(features)) * self._stride // WINDOW_FRAMES
+    for index in np.unique(window):
+      if index == len(self._windows):
+        self._windows.append(frechet.Moments(self.dimension))
+      self._windows[index].update(features[window == index])
     return {}
 
   def _kept(self, frames: np.ndarray) -> np.ndarray:
@@ -90,11 +105,20 @@ class FeatureDistance:
     """See `Metric`; not a number for fewer than 2 samples."""
     if min(self.samples, truth.samples) < 2:
       return {self.name: np.nan}
-    return {self.name: frechet.distance(self._moments, truth._moments)}
+    real = truth._moments
+    known = [(i, w) for i, w in enumerate(self._windows) if w.count >= 2]
+    if len(known) > 1:
+      seconds = WINDOW_FRAMES / FPS
+      self._curves = {
+          f'{self.name}_times': [(i + 0.5) * seconds for i, _ in known],
+          self.name: [frechet.distance(w, real) for _, w in known],
+          f'{self.name}_samples': [w.count for _, w in known],
+      }
+    return {self.name: frechet.distance(self._moments, real)}
 
   def curves(self) -> dict[str, list]:
-    """See `Metric`."""
-    return {}
+    """Distance and samples by middle of the window in seconds."""
+    return self._curves
 
 
 class PerVideo:
@@ -183,7 +207,9 @@ def _fvd(files, cache) -> Callable[[], metric_lib.Metric]:
       f'windows of {CLIP_FRAMES} frames end to end, I3D of StyleGAN-V, 400'
       ' features'
   )
-  return lambda: FeatureDistance('fvd', text, 400, features, kept)
+  return lambda: FeatureDistance(
+      'fvd', text, 400, features, kept, CLIP_FRAMES
+  )
 
 
 def measure_sync(

@@ -204,25 +204,21 @@ def plot_intervals(
 def clip_panels(results: dict[str, dict]) -> list[dict]:
   """Panels for `plot_lines` from the results of `protocol.run`; none where no
   metric has curves."""
-  curves = {
-      name: result['curves']
-      for name, result in results.items()
-      if result['curves']
-  }
-  if not curves:
-    return []
-  return [
-      {
-          'title': 'lip-sync correlation',
-          'x_label': 'lag, frames (positive: mouth is late)',
-          'lines': {n: (c['lags'], c['lip_sync']) for n, c in curves.items()},
-      },
-      {
-          'title': 'identity similarity to the reference',
-          'x_label': 'time, s',
-          'lines': {n: (c['times'], c['identity']) for n, c in curves.items()},
-      },
-  ]
+  panels = []
+  for x, y, title, label in (
+      ('lags', 'lip_sync', 'lip-sync correlation',
+       'lag, frames (positive: mouth is late)'),
+      ('times', 'identity', 'identity similarity to the reference', 'time, s'),
+      ('fid_times', 'fid', 'FID by windows', 'time, s'),
+      ('fvd_times', 'fvd', 'FVD by windows', 'time, s')):  # pyformat: disable
+    lines = {
+        name: (result['curves'][x], result['curves'][y])
+        for name, result in results.items()
+        if y in result['curves']
+    }
+    if lines:
+      panels.append({'title': title, 'x_label': label, 'lines': lines})
+  return panels
 
 
 def long_panels(curves: dict[str, dict[str, dict]]) -> list[dict]:

@@ -45,6 +45,31 @@ def test_the_distance_is_over_all_frames_of_all_videos():
   assert fake.samples == real.samples == 120
 
 
+def test_distances_over_time_are_those_of_the_windows_of_all_videos():
+  rng = np.random.default_rng(1)
+  # 300 frames: features of every 16th, the first 16 of them in window 0.
+  videos = [rng.integers(0, 256, (n, 2, 2, 3)).astype(np.uint8)
+            for n in (300, 300, 120)]  # pyformat: disable
+  every = lambda frames: features(frames[::16])
+  real, fake = (
+      networks.FeatureDistance('fvd', '', 3, every, None, 16) for _ in 'ab'
+  )
+  assert fake.curves() == {}
+  for video in videos:
+    real.update('a', video, clip(video), video[0])
+    fake.update('a', 255 - video, clip(video), video[0])
+  fake.figures(real)
+  whole, late = frechet.Moments(3), frechet.Moments(3)
+  for video in videos:
+    whole.update(every(video))
+  for video in videos[:2]:
+    late.update(every(255 - video)[16:])
+  found = fake.curves()
+  assert found['fvd_times'] == [5.0, 15.0]
+  assert found['fvd_samples'] == [16 + 16 + 8, 3 + 3]
+  np.testing.assert_allclose(found['fvd'][1], frechet.distance(late, whole))
+
+
 def test_features_of_ground_truth_are_read_back_and_no_others(tmp_path):
   calls = []
 
