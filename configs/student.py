@@ -78,7 +78,8 @@ def _tiny() -> ml_collections.ConfigDict:
   config.save_every_minutes = 5.0
   config.eval_every = 200
   # After `save_every_minutes` and, where a metric of the evaluation is named,
-  # after each evaluation: the newest `keep`, and the best by that metric.
+  # after each evaluation: the newest `keep`, and the best by that metric, which
+  # --init_from=RUN/checkpoints/STEP takes over. The bundle is of the last step.
   config.checkpoint = ml_collections.ConfigDict(
       dict(keep=2, best_metric='', best_mode='min')
   )
@@ -117,6 +118,7 @@ def _full(config: ml_collections.ConfigDict, size: str) -> None:
   config.mesh.update(data=-1, fsdp=32, seq=seq)
   config.remat = 'full'
   config.frozen_dtype = 'bfloat16'
+  config.sampler.color_correction = 0.0
   config.distillation.update(
       guidance=2.0, skip_guidance=False, regression_weight=0.25
   )

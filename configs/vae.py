@@ -56,7 +56,8 @@ def _tiny() -> ml_collections.ConfigDict:
   config.save_every_minutes = 5.0
   config.eval_every = 500
   # After `save_every_minutes` and, where a metric of the evaluation is named,
-  # after each evaluation: the newest `keep`, and the best by that metric.
+  # after each evaluation: the newest `keep`, and the best by that metric, which
+  # --init_from=RUN/checkpoints/STEP takes over. The bundle is of the last step.
   config.checkpoint = ml_collections.ConfigDict(
       dict(keep=2, best_metric='', best_mode='min')
   )

@@ -38,7 +38,8 @@ def define_flags(
   for name, what in required:
     flags.DEFINE_string(name, None, what, flag_values=values)
   flags.DEFINE_string(
-      'init_from', None, 'bundle, or folder of another run, whose parameters a'
+      'init_from', None, 'bundle, folder of another run or its'
+      ' checkpoints/STEP, whose parameters a'
       ' new run takes over; a run that has a checkpoint goes on from that',
       flag_values=values)
   flags.DEFINE_list(

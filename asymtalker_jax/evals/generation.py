@@ -43,15 +43,18 @@ def sampler(
   Raises:
     ValueError: guidance for a student, or steps out of range.
   """
-  shift = config['sampler']['shift']
+  values = config['sampler']
   if role == 'teacher':
     scale = TEACHER_GUIDANCE if guidance is None else guidance
-    return long_video.guided_euler(steps or TEACHER_STEPS, shift, scale)
+    return long_video.guided_euler(
+        steps or TEACHER_STEPS, values['shift'], scale,
+        values['timestep_rounding'],
+    )
   if guidance is not None:
     raise ValueError(
         f'guidance {guidance}: a student has none; expected --role=teacher'
     )
-  return long_video.student_sampler(config['sampler'], steps)
+  return long_video.student_sampler(values, steps)
 
 
 class Generation:

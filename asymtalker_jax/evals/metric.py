@@ -5,7 +5,6 @@ system are taken relative to those of ground truth. Nothing that grows with the
 number of pixels is kept.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +47,3 @@ class Metric(Protocol):
 
   def curves(self) -> dict[str, list]:
     """Name -> plain values to plot; empty where there is nothing to see."""
-
-
-Factory = Callable[[], Metric]

@@ -17,8 +17,6 @@ import jax
 from jax.extend import core
 import numpy as np
 
-from asymtalker_jax.models import dit as dit_lib
-
 _COSTS = {'flops': 'flops', 'bytes': 'bytes accessed'}
 
 
@@ -73,39 +71,6 @@ def _once_and_in_full(
       for k in total:
         total[k] += turns * body_in_full[k] - body_once[k]
   return once, total
-
-
-def dit_flops(
-    config: dit_lib.DiTConfig, latents: tuple[int, ...], audio: tuple[int, ...]
-) -> float:
-  """Operations of the matrix products of one forward pass, in closed form.
-
-  Args:
-    config: of a DiT that hears audio.
-    latents: [B, T, H, W, C].
-    audio: [B, F, 5, L, A].
-  """
-  batch, frames, height, width, channels = latents
-  cells = config.patch[1] * config.patch[2]
-  spots = height * width // cells
-  tokens, d = frames * spots, config.width
-  heard = config.audio_tokens
-  block = (
-      6 * tokens * d * d  # q, k, v and out of both attentions: 8 in all, ...
-      + 2 * frames * heard * d * d  # of which 2 are of the audio tokens.
-      + 2 * tokens * tokens * d
-      + 2 * tokens * heard * d
-      + 2 * tokens * d * config.ffn
-  )
-  ends = tokens * d * (2 * channels * cells + channels * cells)
-  time = d * (config.frequency_dim + d + 6 * d)
-  entry = audio[3] * audio[4] * config.audio_hidden
-  later = (frames - 1) * (config.temporal_stride + 4)
-  hidden = config.audio_hidden
-  projection = (
-      (5 + later) * entry + frames * hidden * (hidden + heard * d)
-  )
-  return 2.0 * batch * (config.depth * block + ends + time + projection)
 
 
 def _loops(

@@ -132,14 +132,16 @@ def student_sampler(values: dict[str, Any], steps: int | None) -> Sample:
   return few_step(timesteps, values['shift'], values['timestep_rounding'])
 
 
-def guided_euler(steps: int, shift: float, scale: float) -> Sample:
+def guided_euler(
+    steps: int, shift: float, scale: float, rounding: str = 'float32'
+) -> Sample:
   """The teacher's sampler: Euler steps with guidance on the audio."""
   sigmas = path.shifted_sigmas(even_timesteps(steps), shift)
 
   def sample(velocity, conditioning, key):
     noise = jax.random.normal(key, conditioning.continuity.shape)
     guided = samplers.guided(velocity, scale)
-    return samplers.euler(guided, conditioning, sigmas, noise)
+    return samplers.euler(guided, conditioning, sigmas, noise, rounding)
 
   return sample
 

@@ -1,8 +1,8 @@
 """The whole job: portraits and one speech file to video files.
 
 All identities run as one batch through the same compiled program; each has a
-video of its own. Frames go to the encoders chunk by chunk, so memory grows
-neither with the length of the speech nor, offline, with its features.
+video of its own. Frames go to the encoders chunk by chunk. What grows with the
+speech is, offline, its waveform (64 kB a second, twice); streaming, nothing.
 """
 
 from collections.abc import Sequence

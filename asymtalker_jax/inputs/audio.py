@@ -40,11 +40,6 @@ class Recording:
   waveform: np.ndarray
   seconds: float
 
-  @property
-  def frames(self) -> int:
-    """Video frames that the recording lasts, round(25 seconds)."""
-    return round(FPS * self.seconds)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blocks:

@@ -200,6 +200,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+AUDIO_FPS = 25
 # Kind -> type of the configuration, network over it.
 _VAES = {
     'ltx': (ltx_vae.LtxVaeConfig, ltx_vae.LtxVae),
@@ -384,10 +385,14 @@ def build(values: dict[str, Any]) -> Networks:
           audio_channels=audio.config.channels,
       ),
   )
-  if vae.config.latent_channels != plan.latent_channels:
+  for name in ('latent_channels', 'temporal_stride', 'spatial_stride'):
+    wanted, found = getattr(plan, name), getattr(vae.config, name)
+    if wanted != found:
+      raise ValueError(f'chunk.{name} {wanted} differs from {found} of the VAE')
+  if plan.fps != AUDIO_FPS:
     raise ValueError(
-        f'chunk.latent_channels {plan.latent_channels} differs from'
-        f' vae.latent_channels {vae.config.latent_channels}'
+        f'chunk.fps {plan.fps}: expected {AUDIO_FPS}, the rate of the features'
+        ' of the speech'
     )
   return Networks(
       values=values,

@@ -175,9 +175,9 @@ def encode_clip(
 def outside(used: int, frames: int, references: int) -> np.ndarray:
   """Frames [R] for reference latents, evenly spread behind the windows.
 
-  The frame right behind them is not among them: the last window would end in
-  the pose of its reference, and a network that learns this turns every head
-  back to the portrait.
+  The frame right behind them is not among them where there are more: the last
+  window would end in the pose of its reference, and a network that learns this
+  turns every head back to the portrait.
 
   Args:
     used: frames that the windows cover.

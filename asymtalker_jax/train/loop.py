@@ -108,7 +108,7 @@ def train(
     pick: steps taken -> name or names in `step_fn`, run in this order, each on
       a batch and with a key of its own; together they add 1 to `state.step`.
     on_eval: (state, step, writer) -> scalars to write, or None; called every
-      `eval_every` steps and at the end.
+      `eval_every` steps and at the end, unless a signal brings that.
     mesh: one data axis over all devices when None.
     job: what is trained.
 
@@ -128,7 +128,6 @@ def train(
       config['batch_size'], job.tokens,
       throughput.needed(job.programs()) if peak else None, peak,
   )
-  _write_config(workdir, config)
   options = config['checkpoint']
   saver = checkpoint.Checkpointer(
       os.path.join(workdir, start.CHECKPOINTS), config,
@@ -141,6 +140,7 @@ def train(
       run.resume(init_fn, init_args, rule, job.part)
       if ended := run.ended():
         return ended
+      _write_config(workdir, config)
       run.prepare(step_fn, frozen, pick)
       return run.run()
     finally:
@@ -264,9 +264,10 @@ class _Run:
         self._config[key] for key in ('log_every', 'eval_every')
     )
     evaluated = -1
+    self._timer.restart()
     while True:
       stopped, save = self._agree()
-      if stopped == 'steps' and evaluated != self._step:
+      if stopped in ('steps', 'time') and evaluated != self._step:
         self._evaluate()
       if stopped or (save and self._step):
         self._save()

@@ -49,22 +49,26 @@ def take_over(state: Any, where: str, part: str) -> Any:
 
   Args:
     state: `TrainState` or `StudentState`.
-    where: bundle (name or folder), or folder of another run.
+    where: bundle (name or folder), folder of another run (its newest
+      checkpoint), or RUN/checkpoints/STEP.
     part: of bundles that the run trains: 'vae', 'teacher' or 'dit'.
 
   Raises:
     ValueError, FileNotFoundError: neither of the two, or other networks.
   """
   trained = state.ema
-  folder = os.path.join(where, CHECKPOINTS)
+  folder, step = os.path.join(where, CHECKPOINTS), None
+  head, name = os.path.split(where.rstrip('/'))
+  if os.path.basename(head) == CHECKPOINTS and name.isdigit():
+    folder, step = head, int(name)
   if os.path.isdir(folder):
-    return _from_run(state, trained, folder)
+    return _from_run(state, trained, folder, step)
   try:
     found = bundle_lib.parts_of(where)
   except FileNotFoundError as error:
     raise FileNotFoundError(
-        f'init_from {where}: expected a bundle or the folder of a run with'
-        f' {CHECKPOINTS}/ in it'
+        f'init_from {where}: expected a bundle, the folder of a run with'
+        f' {CHECKPOINTS}/ in it, or one of those checkpoints'
     ) from error
   parts = [p for p in _PARTS[part] if p in found]
   if not parts:
@@ -78,14 +82,16 @@ def take_over(state: Any, where: str, part: str) -> Any:
   return state.with_parameters(jax.tree.map(_put, params | kept, trained))
 
 
-def _from_run(state: Any, trained: Any, folder: str) -> Any:
+def _from_run(
+    state: Any, trained: Any, folder: str, step: int | None
+) -> Any:
   """The state with what another run averaged."""
   fields = checkpoint.fields(folder)
   part = {'ema': trained}
   if hasattr(state, 'critic'):
     part['critic' if 'critic' in fields else 'ema'] = trained
   try:
-    found = checkpoint.restore_part(folder, part)
+    found = checkpoint.restore_part(folder, part, step)
   except (ValueError, KeyError) as error:
     reason = ' '.join(str(error).split())[:300]
     raise ValueError(

@@ -67,7 +67,7 @@ class StudentState:
   """State of the distillation; the frozen teacher is not part of it.
 
   Attributes:
-    step: [] int32, steps taken (critic steps; generator steps are a subset).
+    step: [] int32, updates so far, of the student or of the critic.
     student: parameters of the few-step generator.
     ema: moving average of `student`, or None.
     critic: parameters of the fake score.

@@ -66,7 +66,7 @@ class Timer:
       flops: Mapping[str, float] | None = None,
       peak: float | None = None,
   ):
-    """Starts the clock.
+    """Starts the clock; `restart` when the first step begins.
 
     Args:
       batch_size: examples in a batch over all processes.
@@ -76,9 +76,10 @@ class Timer:
     """
     self._batch_size, self._tokens = batch_size, tokens
     self._flops, self._peak = flops or {}, peak
-    self._reset()
+    self.restart()
 
-  def _reset(self) -> None:
+  def restart(self) -> None:
+    """Forgets the time since the last report."""
     self._began = time.monotonic()
     self._data_s = self._paused_s = self._compile_s = self._done = 0.0
     self._batches = 0
@@ -122,7 +123,7 @@ class Timer:
         values['time/mfu'] = self._done / (elapsed * self._peak)
     if self._compile_s:
       values['time/compile_s'] = self._compile_s
-    self._reset()
+    self.restart()
     return values
 
   def _on_data(self, seconds: float) -> None:

@@ -32,7 +32,6 @@ def test_any_rate_becomes_the_same_tone_at_16_khz(tmp_path, rate, channels):
   assert recording.waveform.dtype == np.float32
   assert recording.waveform.shape == (16000,)
   assert recording.seconds == 1.0
-  assert recording.frames == 25
   error = recording.waveform - tone(16000)[:, 0]
   assert np.abs(error[500:-500]).max() < 2e-3
 
@@ -66,7 +65,6 @@ def test_exact_seconds_at_rates_that_do_not_divide(tmp_path):
   path = write(tmp_path, np.full((44100 + 883, 1), 0.1, np.float32), 44100)
   recording = audio.read_recording(path)
   assert recording.seconds == (44100 + 883) / 44100
-  assert recording.frames == 26  # 25.5006 frames
 
 
 @pytest.mark.parametrize(
@@ -161,7 +159,7 @@ def test_folder(tmp_path):
 ])
 def test_truncated_file(tmp_path, name, subtype):
   path = write(tmp_path, tone(16000, 3.0), 16000, subtype, name)
-  assert audio.read_recording(path).frames == 75
+  assert audio.read_recording(path).seconds == pytest.approx(3.0, abs=0.06)
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   with pytest.raises(ValueError, match='truncated'):
     audio.load_waveform(path)

@@ -96,6 +96,17 @@ def test_audio_encoders_have_one_interface():
   assert features == {'log_mel': (3, 4, 40), 'wav2vec2': (3, 2, 8)}
 
 
+@pytest.mark.parametrize('change', [
+    dict(latent_channels=9), dict(temporal_stride=8), dict(spatial_stride=16),
+    dict(fps=30),
+])
+def test_a_chunk_that_does_not_fit_vae_or_audio_is_refused(change):
+  values = variants.values_of('micro')
+  values['chunk'].update(change)
+  with pytest.raises(ValueError, match=f'chunk.{next(iter(change))} '):
+    variants.build(values)
+
+
 def test_an_unknown_kind_names_the_choices():
   values = variants.values_of('micro') | {'audio': {'kind': 'whisper'}}
   with pytest.raises(ValueError, match="'log_mel', 'wav2vec2'"):

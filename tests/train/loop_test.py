@@ -1,5 +1,6 @@
 """The loop on a toy: resume, stops, errors; run as a program it is the toy."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -143,6 +144,12 @@ def test_time_budget_counts_over_resumes(tmp_path):
   budget = dict(max_minutes=0.01, steps=10**6, eval_every=1, on_eval=on_eval)
   first = run(tmp_path, **budget)
   assert first.stopped == 'time' and first.step > 0
+  ends = []
+  timed = run(
+      tmp_path / 'timed', max_minutes=0.005, steps=10**6, eval_every=0,
+      on_eval=lambda state, number, writer: ends.append(number),
+  )
+  assert (timed.stopped, ends) == ('time', [timed.step])
   # The budget was spent by the first piece.
   second = run(tmp_path, **budget)
   assert (second.step, second.stopped) == (first.step, 'time')
@@ -186,21 +193,41 @@ def test_metric_that_no_evaluation_gives_is_refused(tmp_path):
     )
 
 
+def still(state, batch, key):
+  """A step that changes nothing."""
+  del key
+  state = dataclasses.replace(state, step=state.step + 1)
+  return state, {'loss': 0.0 * batch['x'].sum()}
+
+
 def test_a_new_run_takes_over_the_average_of_another(tmp_path):
   first = run(tmp_path / 'first')
-  still = lambda s, b, k: (
-      state_lib.TrainState(
-          step=s.step + 1, params=s.params, opt_state=s.opt_state, ema=s.ema
-      ), {'loss': 0.0 * b['x'].sum()},
-  )
   changes = dict(init_from=str(tmp_path / 'first'))
   second = run(tmp_path / 'second', still, steps=2, **changes)
   chex.assert_trees_all_equal(second.state.params, first.state.ema)
   chex.assert_trees_all_equal(second.state.ema, first.state.ema)
   # Its own checkpoint comes first, even when the other run is gone.
   assert run(tmp_path / 'second', init_from=str(tmp_path / 'gone')).step == 6
-  with pytest.raises(FileNotFoundError, match='gone: expected a bundle or'):
+  with pytest.raises(FileNotFoundError, match='gone: expected a bundle, the'):
     run(tmp_path / 'third', init_from=str(tmp_path / 'gone'))
+
+
+def test_a_new_run_takes_over_one_checkpoint_of_another(tmp_path):
+  evaluated = {}
+
+  def on_eval(state, number, writer):
+    evaluated[number] = jax.device_get(state.ema)
+    return {'eval/x': -number}  # The first is the best.
+
+  run(tmp_path / 'first', eval_every=2, checkpoint=best(), on_eval=on_eval)
+  where = tmp_path / 'first/checkpoints'
+  found = run(tmp_path / 'second', still, steps=1, init_from=f'{where}/2/')
+  chex.assert_trees_all_equal(jax.device_get(found.state.ema), evaluated[2])
+  assert not np.array_equal(*(
+      jax.tree.leaves(evaluated[step])[0] for step in (2, 6)
+  ))
+  with pytest.raises(FileNotFoundError, match='no complete checkpoint of step'):
+    run(tmp_path / 'third', init_from=f'{where}/4')
 
 
 @pytest.mark.parametrize('what', [('ema',), ('optimizer',)])
