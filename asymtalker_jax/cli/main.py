@@ -103,7 +103,7 @@ def _parse(words: list[str]) -> list[str]:
   for word in words:
     name, _, path = word.partition('=')
     path = path.partition(':')[0]
-    if name in ('--config', '--gate') and not os.path.isfile(path):
+    if path and name in ('--config', '--gate') and not os.path.isfile(path):
       raise FileNotFoundError(f'{name}={path}: no such file')
   try:
     left = FLAGS(['asymtalker'] + words)[1:]

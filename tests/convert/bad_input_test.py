@@ -69,7 +69,7 @@ def test_a_folder_inside_the_release(source, capsys):
 def test_a_release_of_another_kind(source, capsys):
   for kind in ('flashhead-pro', 'wan2.1-t2v-1.3b'):
     refused(source, capsys, 'it looks like flashhead-lite', kind=kind)
-  refused(source, capsys, "kind 'lite': expected one of", kind='lite')
+  refused(source, capsys, "--kind=lite: expected one of", kind='lite')
 
 
 @pytest.mark.parametrize('name, word', [
