@@ -44,9 +44,8 @@ class WanVaeConfig:
     latent_channels: C.
     dtype: of convolution and matrix inputs; parameters and norms are float32.
     decoded_at_once: latent frames that pass through the decoder together, 0 for
-      all. Results are the same; few keep activations small, which on a CPU, in
-      its cache, takes less time, most of all with gradients. The program grows
-      with the number of parts.
+      all. Results are the same. Few keep activations small, so that they stay in
+      the cache of a CPU, and the program grows with the number of parts.
   """
 
   patch_size: int = 1
