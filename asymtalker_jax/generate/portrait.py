@@ -175,7 +175,7 @@ def _open_rgb(path: str) -> np.ndarray:
       warnings.simplefilter('ignore', Image.DecompressionBombWarning)
       with Image.open(path, formats=readable) as image:
         _check_size(path, *image.size)
-        return _flatten(ImageOps.exif_transpose(image))
+        return _flatten(path, ImageOps.exif_transpose(image))
   except Image.DecompressionBombError as error:
     raise ValueError(
         f'{path}: too many pixels ({error}); expected at most {MAX_PIXELS:,}'
@@ -202,10 +202,12 @@ def _check_size(path: str, width: int, height: int) -> None:
     )
 
 
-def _flatten(image: Image.Image) -> np.ndarray:
+def _flatten(path: str, image: Image.Image) -> np.ndarray:
   """[H, W, 3] uint8 of any mode, transparency over BACKGROUND."""
   if image.mode[0] in 'IF':  # 16-bit or float, which convert() would clip
-    grey = np.nan_to_num(np.asarray(image).astype(np.float64))
+    grey = np.asarray(image).astype(np.float64)
+    if not np.isfinite(grey).all():
+      raise ValueError(f'{path}: NaN or infinite pixels; expected finite ones')
     white = 65535.0 if grey.max() > 255 else 255.0
     if image.mode == 'F' and grey.max() <= 1:
       white = 1.0

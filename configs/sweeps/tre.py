@@ -2,9 +2,9 @@
 
   asymtalker sweep --config=configs/sweeps/tre.py
 
-Encodings of docs/method.md, section 2, with three seeds: one VAE, latents of each
-encoding, equal steps (1600, so that an arm takes a quarter of an hour on slow cores). A
-point is one teacher and its evaluation on unseen puppets; generation encodes the reference as its teacher was trained.
+Encodings of docs/method.md, section 2, with three seeds: one VAE, latents of
+each encoding, equal steps. A point is one teacher and its evaluation on unseen
+puppets; generation encodes the reference as its teacher was trained.
 Hardware: two CPU cores.
 """
 
@@ -13,6 +13,8 @@ import ml_collections
 SIZES = ('micro', 'tiny')
 # Of the frames, in pixels.
 SIDE = {'micro': 64, 'tiny': 128}
+# Of a teacher; at micro an arm takes a quarter of an hour on slow cores.
+STEPS = {'micro': 1600, 'tiny': 9000}
 
 
 def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
@@ -41,7 +43,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
   )
   config.stages = (
       ('teacher', f'train-teacher --config=configs/teacher.py:{size}'
-       ' --workdir={teacher} --config.steps=1600 --config.max_minutes=0.0'
+       f' --workdir={{teacher}} --config.steps={STEPS[size]}'
+       ' --config.max_minutes=0.0'
        ' --config.seed={seed}'),
       ('evaluation', 'evaluate --bundle={teacher}/bundle --roles=teacher'
        ' --data={puppets} --out={evaluation} --clips=32 --seconds=120'

@@ -203,6 +203,15 @@ def test_several_faces_are_warned_of_and_small_ones_are_not(
     assert ('2 faces found' in caplog.text) == warned
 
 
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_float_pictures_that_are_not_finite_are_refused(tmp_path, bad):
+  grey = np.full((64, 64), 0.5, np.float32)
+  grey[3, 5] = bad
+  path = save(tmp_path, Image.fromarray(grey), 'x.tiff')
+  with pytest.raises(ValueError, match='x.tiff: NaN or infinite pixels'):
+    load(path)
+
+
 @pytest.mark.parametrize('white', [1.0, 255.0, 65535.0])
 def test_float_pictures_keep_their_brightness(tmp_path, white):
   grey = np.linspace(0, white, 64 * 64, dtype=np.float32).reshape(64, 64)
