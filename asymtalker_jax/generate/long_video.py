@@ -2,10 +2,11 @@
 
 As in docs/method.md, section 6: chunk j covers the frames [new j - continuity,
 new j + new) of the video; what lies before 0 or after the end of the speech is
-silence. Each chunk emits its `new` last frames. Chunk 0 starts from one clean slot, the first reference
-latent; later chunks start from the frames before them. All chunks run the same
-compiled function: how many slots are clean is a mask, not a shape. Speech is
-encoded by a function of its own, ahead of the chunks that hear it (`speech`).
+silence. Each chunk emits its `new` last frames. Chunk 0 starts from one clean
+slot, the first reference latent; later chunks start from the frames before
+them. All chunks run the same compiled function: how many slots are clean is a
+mask, not a shape. Speech is encoded by a function of its own, ahead of the
+chunks that hear it (`speech`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
