@@ -11,11 +11,12 @@ r"""Measures a bundle, or videos made by any program, against ground truth.
 
 --data is a dataset folder, or a manifest (JSON lines or CSV) with the columns
 video (ground truth) and, where they differ from it, image, audio and name; a
-folder of --videos holds NAME.mp4 for each of them. Writes metrics.json,
-table.md, curves.png and frames.png; for a long video drift.png, drift.html and
-drift_frames.png; for --published paper_table.md, .tex, .png and .json.
-Generated videos are kept in OUT/videos, and a run that is started again goes on
-behind them.
+folder of --videos holds NAME.mp4 for each of them, and for the tasks of
+--seconds, which are written to OUT/tasks where a video is missing. Writes
+metrics.json, table.md, curves.png and frames.png; for long videos drift.png,
+drift.html and drift_frames.png; for --published paper_table.md, .tex, .png and
+.json. Generated videos are kept in OUT/videos, and a run that is started again
+goes on behind them.
 
 Exit code 1: a video could not be read or measured, or a bound of --gate is
 broken; the output says which.
@@ -49,7 +50,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
       ('roles', ['student'], 'student, teacher or both, which compares them'),
       ('steps', [], "sampler steps of each role, by default the student's own "
        'and 20 of the teacher'),
-      ('videos', [], 'folders of videos to measure instead of a bundle'),
+      ('videos', [], 'folders of videos to measure instead of a bundle; one '
+       'with --seconds'),
       ('metrics', [], 'groups of figures; by default pixels,puppets for '
        'puppets, and pixels,fid,fvd,sync,arcface,lpips,blinks for other'
        ' data'),

@@ -40,7 +40,7 @@ class Trend:
   Attributes:
     times: [W] seconds, middle of each window.
     starts: [W] seconds.
-    values: [W] mean of each window.
+    values: [W] mean of each window; not a number where it has none.
     first: mean of the first window; last: of the last.
     slope: per minute, least squares over windows.
     slope_interval: half width of its 95 % interval, widened where neighbouring
@@ -56,17 +56,22 @@ class Trend:
   slope_interval: float
 
 
+def edges(count: int, size: int) -> np.ndarray:
+  """[W + 1] where windows of `size` frames begin, and `count`, where the last
+  ends; one shorter than half is joined to the one before."""
+  number = max(int(np.floor(count / size + 0.5)), 1)
+  return np.append(np.arange(number) * size, count)
+
+
 def windows(
     curve: np.ndarray, fps: int = 25, window_s: float = 10.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Middles and starts [W] in seconds and means [W] of a curve [N]; a last
-  window shorter than half is joined to the one before."""
+  """Middles and starts [W] in seconds and means [W] of a curve [N]."""
   size = max(int(round(window_s * fps)), 1)
-  count = max(int(np.floor(len(curve) / size + 0.5)), 1)
-  edges = np.append(np.arange(count) * size, len(curve))
-  means = [np.mean(curve[a:b]) for a, b in zip(edges[:-1], edges[1:])]
-  middles = (edges[:-1] + edges[1:]) / 2
-  return middles / fps, edges[:-1] / fps, np.asarray(means)
+  ends = edges(len(curve), size)
+  means = [np.mean(curve[a:b]) for a, b in zip(ends[:-1], ends[1:])]
+  middles = (ends[:-1] + ends[1:]) / 2
+  return middles / fps, ends[:-1] / fps, np.asarray(means)
 
 
 def _widening(rest: np.ndarray) -> float:
@@ -85,15 +90,18 @@ def _widening(rest: np.ndarray) -> float:
 def trend(
     curve: np.ndarray, fps: int = 25, window_s: float = 10.0
 ) -> Trend:
-  """The trend of a per-frame curve [N]."""
+  """The trend of a per-frame curve [N]; windows without a value are left out
+  of the slope."""
   times, starts, values = windows(curve, fps, window_s)
   slope, interval = 0.0, np.inf
-  if len(values) >= 2:
-    fit = stats.linregress(times / 60.0, values)
+  known = np.isfinite(values)
+  minutes, level = times[known] / 60.0, values[known]
+  if len(level) >= 2:
+    fit = stats.linregress(minutes, level)
     slope = float(fit.slope)
-    if len(values) >= 3:
-      rest = values - (fit.intercept + fit.slope * times / 60.0)
-      interval = float(fit.stderr * stats.t.ppf(0.975, len(values) - 2))
+    if len(level) >= 3:
+      rest = level - (fit.intercept + fit.slope * minutes)
+      interval = float(fit.stderr * stats.t.ppf(0.975, len(level) - 2))
       interval *= _widening(rest)
   return Trend(
       times=times,

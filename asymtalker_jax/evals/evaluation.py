@@ -1,24 +1,23 @@
 """One evaluation from its options: figures, tables, pictures, exit code."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
-import os
 import pathlib
 from typing import Any
 
 from absl import logging
 import numpy as np
 
-from asymtalker_jax import types
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import comparison
 from asymtalker_jax.evals import gate as gate_lib
 from asymtalker_jax.evals import generation
-from asymtalker_jax.evals import long_run
+from asymtalker_jax.evals import long_filmed
+from asymtalker_jax.evals import long_puppets
+from asymtalker_jax.evals import long_section
 from asymtalker_jax.evals import metric as metric_lib
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import options as options_lib
-from asymtalker_jax.evals import page
 from asymtalker_jax.evals import paper_table
 from asymtalker_jax.evals import pixels
 from asymtalker_jax.evals import protocol
@@ -28,9 +27,9 @@ from asymtalker_jax.evals import report
 from asymtalker_jax.evals import side_by_side
 from asymtalker_jax.evals import speed
 from asymtalker_jax.evals import systems as systems_lib
+from asymtalker_jax.inputs import video
 
 SHEETS = 4  # videos on the contact sheet
-LONG_CLIPS = 8  # at least so many clips lend their speech to a long video
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,10 +108,13 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
   cases = _open_cases(options)
   if options.part:
     return _generate_part(options, cases, _Models(options, cases))
-  talks = _Talks(options, cases) if options.seconds else None
   make_metrics = metrics_of(options, cases)
+  talks = _talks(options, cases, make_metrics) if options.seconds else None
   models = None if options.videos else _Models(options, cases)
   systems = _systems(options, models, cases.names)
+  subject = _subject(options)
+  if talks and options.videos:
+    talks.check(systems[subject])
   out = pathlib.Path(options.out)
   out.mkdir(parents=True, exist_ok=True)
   metrics: dict[str, Any] = {'flags': dataclasses.asdict(options)}
@@ -125,7 +127,9 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
     seen = {row['video'] for row in found[1]}
     failures = found[1] + [f for f in failures if f['video'] not in seen]
   if talks:
-    tables.append(_score_long(options, talks, models, metrics, out))
+    text, more = talks.score(systems[subject], subject, metrics)
+    tables.append(text)
+    failures = failures + more
   metrics['failures'] = failures
   if failures:
     tables.append(report.failure_lines(failures))
@@ -211,6 +215,31 @@ def _tracks(cases: cases_lib.Cases) -> dict[str, np.ndarray] | None:
     except (ValueError, OSError):
       continue  # The protocol lists it.
   return None
+
+
+def _talks(options, cases, make_metrics) -> long_section.Talks:
+  """The long videos that are asked for, with who watches them.
+
+  Raises:
+    FileNotFoundError, ValueError: as `long_section.Talks`, no puppet reader, or
+      windows too short.
+  """
+  tracks = _tracks(cases)
+  if tracks and 'mouth' in tracks:
+    watcher = long_puppets.Puppets(
+        reader_lib.load(options.reader or reader_lib.BUNDLED)
+    )
+  else:
+    size = int(round(options.window_s * video.FPS))
+    watcher = long_filmed.Filmed(make_metrics, size)
+  return long_section.Talks(options, cases, watcher)
+
+
+def _subject(options: options_lib.Options) -> str:
+  """Name of the system that a gate and long videos are about."""
+  if options.videos:
+    return pathlib.Path(options.videos[0]).resolve().name
+  return options.roles[0]
 
 
 def _generate_part(
@@ -318,90 +347,6 @@ def _write_sheet(
     report.contact_sheet(path, [rows[n] for n in common for rows in shown])
 
 
-class _Talks:
-  """The long videos that are asked for.
-
-  Attributes:
-    clips: that lend their speech, and that windows are compared with.
-    failures: of clips that cannot be read.
-    tasks: one per video.
-    reader: that watches them.
-  """
-
-  def __init__(self, options: options_lib.Options, cases: cases_lib.Cases):
-    """Raises: ValueError, FileNotFoundError: clips without a mouth track or of
-    too few people, or no reader."""
-    most = max(options.clips, options.long_videos, LONG_CLIPS)
-    self.clips, self.failures = _readable(cases.first(min(most, len(cases))))
-    self.tasks = long_run.cases(
-        self.clips, options.seconds, options.long_videos
-    )
-    self.reader = reader_lib.load(options.reader or reader_lib.BUNDLED)
-
-
-def _score_long(
-    options: options_lib.Options,
-    talks: _Talks,
-    models: _Models,
-    metrics: dict,
-    out: pathlib.Path,
-) -> str:
-  """Long videos of the first role; plot, frames, page and table."""
-  role = options.roles[0]
-  truth = long_run.ground_truth(talks.clips, talks.reader)
-  kept, runs = models.kept[role], {}
-  for task in talks.tasks:
-    result, thumbnails = long_run.measure(
-        kept(task), task, truth, talks.reader, options.window_s
-    )
-    made = kept.reports[-1]
-    result['figures'] |= {
-        'memory_growth': generation.memory_growth(
-            made['memory_mb'], options.seconds
-        ),
-        'frames_per_s': made['frames_per_s'],
-    }
-    result['person'] = int(task.clip.identity)
-    result['video'] = os.path.relpath(kept.paths(task.name)[0], out)
-    name = f'{role}, {options.seconds:g} s, person {result["person"]}'
-    runs[name] = page.Run(folder=out, result=result, thumbnails=thumbnails)
-  results = [run.result for run in runs.values()]
-  figures = long_run.mean_figures(results)
-  metrics['long'] = {'role': role, 'figures': figures, 'videos': results}
-  report.plot_lines(
-      out / 'drift.png',
-      report.long_panels({n: run.result['curves'] for n, run in runs.items()}),
-      3,
-  )
-  report.contact_sheet(
-      out / 'drift_frames.png', [run.thumbnails for run in runs.values()], 20
-  )
-  page.write(out / 'drift.html', runs)
-  many = f', mean of {len(runs)} videos' if len(runs) > 1 else ''
-  name = f'{role}, {options.seconds:g} s{many}'
-  lines = [f'- {line}' for line in long_run.notes(results)]
-  return '\n'.join([report.table({name: figures}, report.LONG_ROWS), *lines, ''])
-
-
-def _readable(cases: cases_lib.Cases) -> tuple[list[types.Clip], list[dict]]:
-  """Clips that can be read, and the others with the reason.
-
-  Raises:
-    ValueError: none can.
-  """
-  clips, failures = [], []
-  for index, name in enumerate(cases.names):
-    try:
-      clips.append(cases[index].clip)
-    except (ValueError, OSError) as error:
-      why = protocol.reason(error)
-      failures.append({'system': protocol.TRUTH, 'video': name, 'reason': why})
-      logging.error('%s: %s', name, why)
-  if not clips:
-    raise ValueError(f'none of {len(cases)} clips can be read')
-  return clips, failures
-
-
 def _write_paper_table(options, metrics: dict, out: pathlib.Path) -> str:
   """The paper's table with what was measured below."""
   rows = side_by_side.paper_rows('' if options.videos else 'ours,', metrics)
@@ -413,10 +358,8 @@ def _write_paper_table(options, metrics: dict, out: pathlib.Path) -> str:
 def _check_gate(options, bounds, metrics) -> tuple[str, bool]:
   """Lines of the gate, and whether all bounds are kept."""
   measured = {}
-  system = options.roles[0]
+  system = _subject(options)
   if 'systems' in metrics:
-    if options.videos:
-      system = next(name for name in metrics['systems'] if name != 'gt')
     measured['clips'] = metrics['systems'][system]['figures']
   if 'long' in metrics:
     measured['long'] = metrics['long']['figures']

@@ -23,6 +23,7 @@ class Moments:
     self.count = 0
     self.mean = np.zeros(dimension)
     self._scatter = np.zeros((dimension, dimension))
+    self._root: np.ndarray | None = None
 
   def update(self, features: np.ndarray) -> None:
     """Adds features [n, d]."""
@@ -37,7 +38,7 @@ class Moments:
     self._scatter += centred.T @ centred
     self._scatter += np.outer(shift, shift) * self.count * count / total
     self.mean = self.mean + shift * count / total
-    self.count = total
+    self.count, self._root = total, None
 
   @property
   def covariance(self) -> np.ndarray:
@@ -50,21 +51,23 @@ class Moments:
       raise ValueError(f'{self.count} features: a covariance needs at least 2')
     return self._scatter / (self.count - 1)
 
+  @property
+  def root(self) -> np.ndarray:
+    """[d, d] symmetric square root of the covariance, where rounding below zero
+    counts as zero; kept, since ground truth is compared with many sets."""
+    if self._root is None:
+      values, vectors = np.linalg.eigh(self.covariance)
+      self._root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return self._root
 
-def _root(matrix: np.ndarray) -> np.ndarray:
-  """Symmetric square root; rounding below zero counts as zero."""
-  values, vectors = np.linalg.eigh(matrix)
-  return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
-
-def distance(first: Moments, second: Moments) -> float:
-  """Equation (1)."""
-  root = _root(first.covariance)
-  product = root @ second.covariance @ root
+def distance(first: Moments, truth: Moments) -> float:
+  """Equation (1); it is the same the other way round."""
+  product = truth.root @ first.covariance @ truth.root
   eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
   cross = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
-  shift = first.mean - second.mean
-  spread = np.trace(first.covariance) + np.trace(second.covariance)
+  shift = first.mean - truth.mean
+  spread = np.trace(first.covariance) + np.trace(truth.covariance)
   return float(shift @ shift + spread - 2.0 * cross)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import math
 
 from asymtalker_jax.evals import generation
-from asymtalker_jax.evals import long_run
+from asymtalker_jax.evals import long_tasks
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import paper_table
 
@@ -73,10 +73,10 @@ class Options:
   def _check_long(self) -> None:
     if not self.seconds:
       return
-    if self.videos:
+    if len(self.videos) > 1:
       raise ValueError(
-          '--videos and --seconds: the long video is generated; expected one'
-          ' of them'
+          '--videos and --seconds: expected one folder; --compare puts several'
+          ' runs on one page'
       )
     if self.long_videos < 1:
       raise ValueError(f'--long_videos={self.long_videos}: expected at least 1')
@@ -84,7 +84,7 @@ class Options:
       raise ValueError(
           f'--window_s={self.window_s:g}: expected at least {LEAST_WINDOW_S:g}'
       )
-    least = max(long_run.LEAST_S, self.window_s)
+    least = max(long_tasks.LEAST_S, self.window_s)
     if self.seconds < least:
       raise ValueError(
           f'--seconds={self.seconds:g}: expected at least {least:g} for windows'

@@ -66,7 +66,7 @@ class Run:
 
   Attributes:
     folder: that the path of the video in `result` is relative to.
-    result: of `long_run.measure`, with 'video' and 'person'.
+    result: of `long_run.summarise`, with 'video' and 'person'.
     thumbnails: [n, H, W, 3] uint8, one every `long_run.THUMBNAIL_S`; may be
       empty.
   """

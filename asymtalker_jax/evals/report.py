@@ -66,6 +66,17 @@ LONG_ROWS = {
     'lip_sync_last': ('lip-sync, last window', '', ''),
     'frechet_first': ('Frechet distance to ground truth, first window', '', ''),
     'frechet_last': ('the same, last window', '', ''),
+    'sync_c': ('Sync-C, mean of windows', '', ''),
+    'sync_c_first': ('Sync-C, first window', '', ''),
+    'sync_c_last': ('Sync-C, last window', '', ''),
+    'sync_d': ('Sync-D, mean of windows', '', ''),
+    'sync_d_first': ('Sync-D, first window', '', ''),
+    'sync_d_last': ('Sync-D, last window', '', ''),
+    'fid_first': ('FID, first window', '', ''),
+    'fid_last': ('FID, last window', '', ''),
+    'fvd_first': ('FVD, first window', '', ''),
+    'fvd_last': ('FVD, last window', '', ''),
+    'blinks_per_min': ('blinks', '1/min', ''),
     'within_limits_s': ('time until a limit is passed, at most all', 's', ''),
     'memory_growth': ('memory, last / first minute - 1', '', 'within 0.05'),
     'frames_per_s': ('speed of generation, without encoding', 'frames/s', ''),
@@ -225,7 +236,7 @@ def long_panels(curves: dict[str, dict[str, dict]]) -> list[dict]:
   """Panels for `plot_lines` from the curves of long videos.
 
   Args:
-    curves: video -> the curves of `long_run.measure`.
+    curves: video -> the curves of `long_run.summarise`.
   """
   names = dict.fromkeys(name for of_one in curves.values() for name in of_one)
   return [

@@ -34,8 +34,8 @@ def _read(folder: pathlib.Path) -> dict:
 
 def _thumbnails(path: pathlib.Path) -> np.ndarray:
   """[n, H, W, 3] uint8, a frame every THUMBNAIL_S seconds of a video."""
-  every = int(long_run.THUMBNAIL_S * video.FPS)
   frames = video.stream_frames(path, video.FPS)
+  every = long_run.THUMBNAIL_FRAMES
   return np.stack(list(itertools.islice(frames, 0, None, every)))
 
 

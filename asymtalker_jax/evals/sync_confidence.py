@@ -20,6 +20,7 @@ from asymtalker_jax import types
 from asymtalker_jax.models.metric import syncnet
 
 VSHIFT = 15  # frames
+LEAST_FRAMES = 2 * VSHIFT + syncnet.WINDOW  # of a video that is measured
 RATE_HZ, SAMPLES_PER_FRAME = 16000, 640
 _STEP, _LENGTH, _FFT, _FILTERS = 160, 400, 512, 26
 _PREEMPHASIS, _LIFTER = 0.97, 22
@@ -167,10 +168,10 @@ class SyncNet:
       ValueError: fewer than 2 vshift frames: zeros beyond the ends would win.
     """
     count = min(len(frames), len(waveform) // SAMPLES_PER_FRAME)
-    if count < 2 * vshift + syncnet.WINDOW:
+    least = 2 * vshift + syncnet.WINDOW
+    if count < least:
       raise ValueError(
-          f'{count} frames with sound: Sync-C needs at least'
-          f' {2 * vshift + syncnet.WINDOW}'
+          f'{count} frames with sound: Sync-C needs at least {least}'
       )
     lips = self.lips(frames[:count])
     return summarise(distances(lips, self.speech(waveform, len(lips)), vshift))

@@ -6,6 +6,7 @@ finished ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
 import json
 import os
 import pathlib
@@ -51,6 +52,27 @@ def resized(frame: np.ndarray, height: int, width: int) -> np.ndarray:
   return cv2.resize(frame, (width, height), interpolation=method)
 
 
+def aligned(
+    frames: Iterable[np.ndarray], wanted: int, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+  """At most `wanted` frames, resized to `size` (height, width).
+
+  Raises:
+    ValueError: another shape, or SLACK_FRAMES fewer or more than wanted.
+  """
+  count = 0
+  for frame in itertools.islice(frames, wanted + SLACK_FRAMES):
+    if count < wanted:
+      yield resized(frame, *size)
+    count += 1
+  apart = count - wanted
+  if not count or abs(apart) >= SLACK_FRAMES:
+    raise ValueError(
+        f'{count}{" or more" if apart == SLACK_FRAMES else ""} frames, where'
+        f' {wanted} are wanted; expected fewer than {SLACK_FRAMES} of difference'
+    )
+
+
 def fitted(
     frames: Iterable[np.ndarray], case: cases_lib.Case
 ) -> tuple[np.ndarray, types.Clip]:
@@ -65,29 +87,16 @@ def fitted(
   truth = case.clip
   if frames is truth.frames:
     return truth.frames, truth
-  height, width = truth.frames.shape[1:3]
-  limit = len(truth.frames) + SLACK_FRAMES
-  kept = []
-  for count, frame in enumerate(frames):
-    if count == limit:
-      break
-    kept.append(resized(frame, height, width))
-  apart = len(kept) - len(truth.frames)
-  if not kept or abs(apart) >= SLACK_FRAMES:
-    raise ValueError(
-        f'{len(kept)}{" or more" if apart == SLACK_FRAMES else ""} frames for'
-        f' a ground truth of {len(truth.frames)}; expected fewer than'
-        f' {SLACK_FRAMES} of difference'
-    )
-  count = min(len(kept), len(truth.frames))
-  if apart < 0:
+  kept = list(aligned(frames, len(truth.frames), truth.frames.shape[1:3]))
+  count = len(kept)
+  if count < len(truth.frames):
     truth = types.Clip(
         frames=truth.frames[:count],
         waveform=truth.waveform[: count * 640],
         identity=truth.identity,
         tracks={name: track[:count] for name, track in truth.tracks.items()},
     )
-  return np.stack(kept[:count]), truth
+  return np.stack(kept), truth
 
 
 class Folder:
@@ -120,15 +129,27 @@ class Folder:
         if name not in set(names)
     ]
 
+  def path_of(self, name: str) -> pathlib.Path:
+    """The video of a case.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    file = self._files.get(name)
+    if file is None:
+      raise FileNotFoundError(f'{self.path}: no video {name}.mp4')
+    return file
+
+  def speed_of(self, name: str) -> None:
+    """See `Kept.speed_of`; nobody knows."""
+
   def __call__(self, case: cases_lib.Case) -> Iterator[np.ndarray]:
     """Frames of the video of a case, at 25 fps.
 
     Raises:
       FileNotFoundError, ValueError: no such video, or a damaged one.
     """
-    file = self._files.get(case.name)
-    if file is None:
-      raise FileNotFoundError(f'{self.path}: no video {case.name}.mp4')
+    file = self.path_of(case.name)
     cases_lib.warn_if_other_rate(file)
     yield from video.stream_frames(file, video.FPS)
 
@@ -174,13 +195,21 @@ class Kept:
             ' expected a new --out'
         )
 
-  def paths(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """The video of a case, and its report, which is written last."""
-    return self._folder / f'{name}.mp4', self._folder / f'{name}.json'
+  def path_of(self, name: str) -> pathlib.Path:
+    """The video of a case."""
+    return self._folder / f'{name}.mp4'
+
+  def _note_of(self, name: str) -> pathlib.Path:
+    """The file of `speed_of`, which is written last."""
+    return self._folder / f'{name}.json'
+
+  def speed_of(self, name: str) -> dict | None:
+    """Of `Generation`, of the video of a case that was made."""
+    return json.loads(self._note_of(name).read_text())
 
   def make(self, case: cases_lib.Case) -> None:
     """Generates the video of a case unless it is there."""
-    path, note = self.paths(case.name)
+    path, note = self.path_of(case.name), self._note_of(case.name)
     if path.exists() and note.exists():
       return
     image = resized(case.image, *self._size)
@@ -196,9 +225,8 @@ class Kept:
   def __call__(self, case: cases_lib.Case) -> Iterator[np.ndarray]:
     """Frames of the kept video of a case, made if need be."""
     self.make(case)
-    path, note = self.paths(case.name)
-    self.reports.append(json.loads(note.read_text()))
-    yield from video.stream_frames(path, video.FPS)
+    self.reports.append(self.speed_of(case.name))
+    yield from video.stream_frames(self.path_of(case.name), video.FPS)
 
 
 def reconstructed(bundle, size: tuple[int, int]) -> System:

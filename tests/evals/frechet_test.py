@@ -71,6 +71,15 @@ def test_shifted_set_has_the_squared_shift_as_distance():
   )
 
 
+def test_ground_truth_that_grew_is_compared_with_as_it_is_now(first, second):
+  truth, other = _moments(first[:100]), _moments(second)
+  frechet.distance(other, truth)
+  truth.update(first[100:])
+  np.testing.assert_allclose(
+      frechet.distance(other, truth), frechet.distance(_moments(first), other)
+  )
+
+
 def test_kid_equals_the_reference(golden, first, second):
   golden.check('kid_unbiased', [frechet.kid(first, second)])
   golden.check(

@@ -2,28 +2,21 @@
 
 import json
 
-import jax
 import numpy as np
 from PIL import Image
 import pytest
 
 from asymtalker_jax import types
 from asymtalker_jax.evals import cases as cases_lib
-from asymtalker_jax.evals import long_run
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import pixels
 from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import puppets
-from asymtalker_jax.evals import reader as reader_lib
 from asymtalker_jax.evals import reconstruction
 from asymtalker_jax.evals import report
 from asymtalker_jax.evals import systems
-from asymtalker_jax.models.metric import puppet_reader
+from tests.evals import speaking_boxes
 
-MODEL = dict(
-    tracks=['mouth', 'yaw', 'pitch', 'blink'], embedding=8, widths=[8, 8, 8],
-    features=8, size=32, track_mean=[0.0] * 4, track_std=[1.0] * 4,
-)
 FRAMES = 40
 CHUNK = types.ChunkPlan(
     frames=9, height=32, width=32, temporal_stride=4, spatial_stride=8,
@@ -31,25 +24,14 @@ CHUNK = types.ChunkPlan(
 )
 
 
-def _clip(seed: int) -> types.Clip:
-  rng = np.random.default_rng(seed)
-  frames = np.full((FRAMES, 32, 32, 3), 90 + seed, np.uint8)
-  mouth = rng.random(FRAMES).astype(np.float32)
-  frames[:, 8:16, 8:16] = (255 * mouth[:, None, None, None]).astype(np.uint8)
-  return types.Clip(
-      frames=frames, waveform=np.zeros(640 * FRAMES, np.float32),
-      identity=seed, tracks={'mouth': mouth},
-  )
-
-
 @pytest.fixture(scope='module')
 def reader():
-  return reader_lib.Reader(MODEL, puppet_reader.init(MODEL, jax.random.key(0)))
+  return speaking_boxes.reader()
 
 
 @pytest.fixture(scope='module')
 def clips():
-  return [_clip(seed) for seed in range(3)]
+  return [speaking_boxes.clip(seed, FRAMES) for seed in range(3)]
 
 
 @pytest.fixture(scope='module')
@@ -180,7 +162,7 @@ def test_lengths_and_sizes_are_brought_to_ground_truth(cases):
   assert len(truth.waveform) == 640 * len(frames) == 640 * len(
       truth.tracks['mouth']
   )
-  with pytest.raises(ValueError, match='28 frames for a ground truth of 40'):
+  with pytest.raises(ValueError, match='28 frames, where 40 are wanted'):
     systems.fitted(large[:28], case)
   with pytest.raises(ValueError, match='52 or more frames'):
     systems.fitted(large * 2, case)
@@ -196,91 +178,6 @@ def test_reconstruction_with_a_perfect_vae_gives_every_frame_once(clips):
         frames=frames, waveform=clips[0].waveform, identity=0, tracks={}
     )
     np.testing.assert_array_equal(np.stack(list(system(clip))), frames)
-
-
-def test_long_run_sees_a_fading_video(reader, clips):
-  task = long_run.case(clips, 30.0)
-  count = len(task.clip.waveform) // 640
-  fade = (
-      (task.image * (1 - 0.5 * index / count)).astype(np.uint8)
-      for index in range(count)
-  )
-  truth = long_run.ground_truth(clips, reader)
-  result, thumbnails = long_run.measure(fade, task, truth, reader, window_s=5.0)
-  figures = result['figures']
-  assert figures['frames'] == 750 and len(thumbnails) == 3
-  assert figures['lab_shift_last'] > 5.0
-  assert len(result['curves']['identity']['values']) == 6
-  assert len(result['curves']['frechet']['values']) == 6
-  assert result['curves']['lab_shift']['time_to_failure_s'] in (5.0, 10.0, 15.0)
-  assert figures['within_limits_s'] <= 15.0
-  assert figures['identity_slope_first_min'] == figures[
-      'identity_slope_per_min'
-  ]
-  kept = iter([task.image] * count)
-  still, _ = long_run.measure(kept, task, truth, reader, window_s=5.0)
-  assert still['curves']['lab_shift']['time_to_failure_s'] is None
-  mean = long_run.mean_figures([result, still])
-  assert mean['frames'] == 750
-  slopes = [r['figures']['identity_slope_per_min'] for r in (result, still)]
-  # Student's t for one degree of freedom is 12.706.
-  expected = 12.706 * abs(slopes[0] - slopes[1]) / 2
-  assert mean['identity_slope_interval'] == pytest.approx(expected, rel=1e-3)
-
-
-def test_a_video_that_never_fails_counts_with_its_whole_length(
-    reader, clips, monkeypatch
-):
-  monkeypatch.setattr(long_run, 'LIMITS', {'lab_shift': long_run.LIMITS[
-      'lab_shift'
-  ]})  # pyformat: disable
-  task = long_run.case(clips, 30.0)
-  truth = long_run.ground_truth(clips, reader)
-  results = [
-      long_run.measure(
-          [task.image] * 250 + [task.image + change] * 500, task, truth, reader
-      )[0]
-      for change in (np.uint8(0), np.uint8(60))
-  ]
-  times = [r['curves']['lab_shift']['time_to_failure_s'] for r in results]
-  assert times == [None, 10.0]
-  assert [r['figures']['within_limits_s'] for r in results] == [30.0, 10.0]
-  assert long_run.mean_figures(results)['within_limits_s'] == 20.0
-
-
-def test_the_slope_of_the_first_minute_is_beside_that_of_all(reader, clips):
-  task = long_run.case(clips, 120.0)
-  truth = long_run.ground_truth(clips, reader)
-  other = np.random.default_rng(0).integers(0, 256, (30, *task.image.shape))
-  # It loses the person in the first 60 s and stays as it then is.
-  frames = [
-      (task.image + (other[0] - task.image.astype(float)) * min(i / 1500, 1))
-      .astype(np.uint8) for i in range(3000)
-  ]  # pyformat: disable
-  figures = long_run.measure(frames, task, truth, reader)[0]['figures']
-  assert figures['identity_slope_first_min'] < 1.5 * figures[
-      'identity_slope_per_min'
-  ] < 0
-
-
-def test_long_videos_are_of_different_people_on_their_own_speech(clips):
-  alone, fewer = long_run.case(clips, 4.0), long_run.case(clips[:2], 4.0)
-  assert alone.name.startswith('long_4s_') and alone.name != fewer.name
-  assert alone.name == long_run.cases(clips, 4.0, 1)[0].name
-  tasks = long_run.cases([clips[0], *clips], 4.0, 3)
-  assert [task.clip.identity for task in tasks] == [0, 1, 2]
-  assert len({task.name for task in tasks}) == 3
-  np.testing.assert_array_equal(
-      tasks[2].clip.tracks['mouth'][:FRAMES], clips[2].tracks['mouth']
-  )
-  with pytest.raises(ValueError, match='3 clips are of 3 different people'):
-    long_run.cases(clips, 4.0, 4)
-
-
-def test_looped_speech_has_the_asked_length(clips):
-  waveform, mouth = long_run.looped_speech(clips, 7.0)
-  assert len(waveform) == 7 * 16000 and len(mouth) == 175
-  np.testing.assert_array_equal(mouth[120:160], clips[0].tracks['mouth'])
 
 
 def test_reports_are_complete_files(tmp_path, cases, metrics):
