@@ -83,6 +83,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        'long.figures.identity_slope_per_min'),
       ('drift of identity, first 60 s, 1/min', 'near 0',
        'long.figures.identity_slope_first_min'),
+      ('identity, first window', 'higher', 'long.figures.identity_first'),
       ('identity, last window', 'higher', 'long.figures.identity_last'),
       ('time within limits, s', 'higher', 'long.figures.within_limits_s'),
       ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),

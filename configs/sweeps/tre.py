@@ -66,6 +66,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        'systems.teacher.figures.motion_amplitude'),
       ('drift of identity, 1/min', 'near 0',
        'long.figures.identity_slope_per_min'),
+      ('identity, first window', 'higher', 'long.figures.identity_first'),
       ('identity, last window', 'higher', 'long.figures.identity_last'),
   )
   return config

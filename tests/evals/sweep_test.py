@@ -176,6 +176,11 @@ def test_table_has_means_with_student_intervals(tmp_path):
   assert error['mean'] == 1.5 and error['values'] == {'0': 1.0, '1': 2.0}
   assert '| method | 1.5 +- 6.4 (2) | 1 +- 0 (2) |' in text
   assert '| other | 51 +- 13 (2) * |' in text
+  # 49 and 50 more; the standard error of these is 0.5.
+  more = found['differences']['other']['error']
+  assert more['values'] == {'0': 49.0, '1': 50.0}
+  np.testing.assert_allclose(more['interval'], 6.3531, rtol=1e-4)
+  assert text.endswith('| other | 49.5 +- 6.4 (2) * | 0 +- 0 (2) |\n')
   # 9 stages of a minute.
   assert '4 of 4 points are finished, in 0.15 h' in text
   assert found['points'][3]['commands'][0].startswith('asymtalker train ')
@@ -190,6 +195,8 @@ def test_table_of_an_unfinished_sweep_has_what_there_is(tmp_path):
   assert '2 of 4 points' in text
   results = json.loads((plan.folder / 'results.json').read_text())
   assert results['arms']['other']['error']['interval'] is None
+  assert results['differences']['other']['error']['count'] == 0
+  assert 'seed by seed' not in text
 
 
 def test_a_figure_that_was_not_measured_is_named(tmp_path):
@@ -250,10 +257,12 @@ def test_sweeps_share_data_and_models_of_equal_commands():
         assert commands.setdefault(stage.name, stage.words) == stage.words
 
 
-def test_harder_akd_differs_in_the_reference_of_teacher_and_students_only():
-  akd, tre = ROOT / 'configs/sweeps/akd.py', ROOT / 'configs/sweeps/tre.py'
+@pytest.mark.parametrize('name', ['akd', 'student', 'generation'])
+def test_a_harder_sweep_differs_in_the_reference_only(name):
+  harder = ROOT / f'configs/sweeps/{name}.py'
+  tre = ROOT / 'configs/sweeps/tre.py'
   plans = {
-      size: sweep_plan.make(config(akd, size), 'out')
+      size: sweep_plan.make(config(harder, size), 'out')
       for size in ('micro', 'micro_first_frame')
   }
   weaker = {s.name: s.words for s in plans['micro_first_frame'].shared}
@@ -268,7 +277,7 @@ def test_harder_akd_differs_in_the_reference_of_teacher_and_students_only():
     ]
     assert renamed == list(a.stages[0].words)
   with pytest.raises(ValueError, match='_first_frame behind'):
-    config(akd, 'large_first_frame')
+    config(harder, 'large_first_frame')
 
 
 @pytest.mark.parametrize('name', ['akd', 'student', 'generation'])
