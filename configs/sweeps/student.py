@@ -88,6 +88,8 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        'long.figures.identity_slope_first_min'),
       ('identity, first window', 'higher', 'long.figures.identity_first'),
       ('identity, last window', 'higher', 'long.figures.identity_last'),
+      ('identity, last / first window - 1', 'near 0',
+       'long.figures.identity_change'),
       ('time within limits, s', 'higher', 'long.figures.within_limits_s'),
       ('colour shift, Lab', 'lower', 'long.figures.lab_shift_last'),
       ('lip-sync, 600 s', 'higher', 'long.figures.lip_sync'),

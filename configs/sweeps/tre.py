@@ -68,5 +68,7 @@ def get_config(size: str = 'micro') -> ml_collections.ConfigDict:
        'long.figures.identity_slope_per_min'),
       ('identity, first window', 'higher', 'long.figures.identity_first'),
       ('identity, last window', 'higher', 'long.figures.identity_last'),
+      ('identity, last / first window - 1', 'near 0',
+       'long.figures.identity_change'),
   )
   return config
