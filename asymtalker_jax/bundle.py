@@ -36,19 +36,21 @@ FORMAT = 1
 PARTS = ('vae', 'dit', 'teacher', 'audio')
 PRETRAINED = os.path.join(os.path.dirname(__file__), 'pretrained')
 RANDOM = 'random:'
-ROUNDINGS = ('float32', 'bfloat16')
 CARRIES = ('reencode', 'latent')
 SAMPLER = {
     'timesteps': [1000.0, 750.0, 500.0, 250.0],
     'shift': 5.0,
-    # Type that timesteps and noise levels are rounded to, see flow/samplers.
+    # One of types.ROUNDINGS.
     'timestep_rounding': 'float32',
     # Strength of the Lab transfer to the portrait, see generate/color.
     'color_correction': 0.0,
     # What a chunk takes from the one before, see generate/long_video.
     'continuity_carry': 'reencode',
 }
-_CHOICES = {'timestep_rounding': ROUNDINGS, 'continuity_carry': CARRIES}
+_CHOICES = {
+    'timestep_rounding': types.ROUNDINGS,
+    'continuity_carry': CARRIES,
+}
 _CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
 _UNUSED = 'unused'
 _EXACT = ('latent_mean', 'latent_std')  # Few numbers that move all others.

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+# Types that timesteps and noise levels are rounded to, see flow/samplers.
+ROUNDINGS = ('float32', 'bfloat16')
 # velocity(x [B, T, H, W, C], timestep [B] in [0, 1000], conditioning) -> v of
 # the same shape as x.
 Velocity = Callable[[Array, Array, 'Conditioning'], jax.Array]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on all accelerators of this machine.
 #
-#   bash launch/single_host.sh cuda train-teacher --data=DIR --workdir=DIR
+#   bash launch/single_host.sh cuda train-teacher --data=DIR --workdir=DIR \
 #       --config=configs/teacher.py:lite --config.mesh.fsdp=8
 #
 # The first word says what the machine has: cuda, tpu or cpu. The rest is a

@@ -2,9 +2,9 @@
 # Runs a command on every host of a Cloud TPU slice, and again after each
 # preemption, until it has ended. Keep the terminal open (tmux).
 #
-#   PROJECT=p ZONE=us-west4-b IMAGE=REGISTRY/asymtalker:tpu
-#     SHARE=10.0.0.2:/share bash launch/tpu_pod.sh v5litepod-256 train-teacher
-#         --config=configs/teacher.py:pro --data=/share/latents
+#   PROJECT=p ZONE=us-west4-b IMAGE=REGISTRY/asymtalker:tpu \
+#     SHARE=10.0.0.2:/share bash launch/tpu_pod.sh v5litepod-256 train-teacher \
+#         --config=configs/teacher.py:pro --data=/share/latents \
 #         --workdir=/share/teacher
 #
 # IMAGE  of launch/Dockerfile with EXTRA=tpu, where the slice can pull it

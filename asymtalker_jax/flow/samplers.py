@@ -20,17 +20,16 @@ from asymtalker_jax.flow import noise as noise_lib
 from asymtalker_jax.flow import path
 
 
-ROUNDINGS = ('float32', 'bfloat16')
-
-
 def rounded(x: jax.Array, rounding: str) -> jax.Array:
-  """x in float32, with the values of the type `rounding` (ROUNDINGS).
+  """x in float32, with the values of the type `rounding`, of types.ROUNDINGS.
 
   Raises:
     ValueError: unknown rounding.
   """
-  if rounding not in ROUNDINGS:
-    raise ValueError(f'rounding {rounding!r}: expected one of {ROUNDINGS}')
+  if rounding not in types.ROUNDINGS:
+    raise ValueError(
+        f'rounding {rounding!r}: expected one of {types.ROUNDINGS}'
+    )
   x = jnp.asarray(x, jnp.float32)
   if rounding == 'float32':
     return x
@@ -117,7 +116,7 @@ def few_step(
     sigmas: [N + 1] descending noise levels that end in 0
       (`path.shifted_sigmas`).
     key: noise of step n is drawn from fold_in(key, n).
-    rounding: of timesteps and noise levels, one of ROUNDINGS.
+    rounding: of timesteps and noise levels, one of types.ROUNDINGS.
 
   Returns:
     [B, T, H, W, C] clean latents, continuity slots exactly as given.
@@ -156,7 +155,7 @@ def euler(
     conditioning: batch of B.
     sigmas: [N + 1] descending noise levels that end in 0.
     noise: [B, T, H, W, C] start at sigma 1.
-    rounding: of timesteps and step lengths, one of ROUNDINGS.
+    rounding: of timesteps and step lengths, one of types.ROUNDINGS.
 
   Returns:
     [B, T, H, W, C] clean latents, continuity slots exactly as given.

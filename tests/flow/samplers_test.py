@@ -132,7 +132,7 @@ def test_bfloat16_rounding_gives_the_timesteps_of_the_released_models():
     jax.debug.callback(lambda t: seen.append(float(t)), t[0])
     return jnp.ones_like(x)
 
-  for rounding in samplers.ROUNDINGS:
+  for rounding in types.ROUNDINGS:
     jax.block_until_ready(samplers.few_step(
         velocity, c, SIGMAS, jax.random.key(0), rounding=rounding
     ))
