@@ -62,7 +62,7 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
                     "continuity between chunks, by default the bundle's own",
                     flag_values=values)
   for name, default, text in (
-      ('long_videos', 1, 'videos of --seconds, of different people'),
+      ('long_videos', 1, 'videos of --seconds, of the first people'),
       ('clips', 16, 'clips to evaluate; 0 for the long video only'),
       ('seed', 0, 'of the noise')):
     flags.DEFINE_integer(name, default, text, lower_bound=0,

@@ -42,7 +42,8 @@ class Trend:
     starts: [W] seconds.
     values: [W] mean of each window; not a number where it has none.
     first: mean of the first window; last: of the last.
-    slope: per minute, least squares over windows.
+    slope: per minute, least squares over windows; not a number for fewer than
+      2 that have a value.
     slope_interval: half width of its 95 % interval, widened where neighbouring
       windows are alike; infinite for fewer than 3 windows.
   """
@@ -64,11 +65,10 @@ def edges(count: int, size: int) -> np.ndarray:
 
 
 def windows(
-    curve: np.ndarray, fps: int = 25, window_s: float = 10.0
+    curve: np.ndarray, ends: np.ndarray, fps: int = 25
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Middles and starts [W] in seconds and means [W] of a curve [N]."""
-  size = max(int(round(window_s * fps)), 1)
-  ends = edges(len(curve), size)
+  """Middles and starts [W] in seconds and means [W] of a curve [N], of windows
+  between `ends` [W + 1]."""
   means = [np.mean(curve[a:b]) for a, b in zip(ends[:-1], ends[1:])]
   middles = (ends[:-1] + ends[1:]) / 2
   return middles / fps, ends[:-1] / fps, np.asarray(means)
@@ -87,13 +87,11 @@ def _widening(rest: np.ndarray) -> float:
   return float(np.sqrt((1 + r) / (1 - r))) if r > 0 else 1.0
 
 
-def trend(
-    curve: np.ndarray, fps: int = 25, window_s: float = 10.0
-) -> Trend:
-  """The trend of a per-frame curve [N]; windows without a value are left out
-  of the slope."""
-  times, starts, values = windows(curve, fps, window_s)
-  slope, interval = 0.0, np.inf
+def trend(curve: np.ndarray, ends: np.ndarray, fps: int = 25) -> Trend:
+  """The trend of a per-frame curve [N] over windows between `ends` [W + 1];
+  those without a value are left out of the slope."""
+  times, starts, values = windows(curve, ends, fps)
+  slope, interval = np.nan, np.inf
   known = np.isfinite(values)
   minutes, level = times[known] / 60.0, values[known]
   if len(level) >= 2:

@@ -111,38 +111,49 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
   make_metrics = metrics_of(options, cases)
   talks = _talks(options, cases, make_metrics) if options.seconds else None
   models = None if options.videos else _Models(options, cases)
-  systems = _systems(options, models, cases.names)
+  systems = _systems(options, models, cases.names, talks)
   subject = _subject(options)
   if talks and options.videos:
     talks.check(systems[subject])
   out = pathlib.Path(options.out)
   out.mkdir(parents=True, exist_ok=True)
   metrics: dict[str, Any] = {'flags': dataclasses.asdict(options)}
-  tables, failures = [], talks.failures if talks else []
+  tables, failures = [], []
   if options.clips:
     chosen = cases.first(options.clips)
     results = protocol.run(systems, chosen, make_metrics, SHEETS)
-    found = _report_clips(results, models, metrics, out)
-    tables += found[0]
-    seen = {row['video'] for row in found[1]}
-    failures = found[1] + [f for f in failures if f['video'] not in seen]
+    tables, failures = _report_clips(results, models, metrics, out)
   if talks:
     text, more = talks.score(systems[subject], subject, metrics)
     tables.append(text)
-    failures = failures + more
+    known = {row['video'] for row in failures}
+    failures += [row for row in more if row['video'] not in known]
   metrics['failures'] = failures
+  return _finish(options, bounds, metrics, [text for text in tables if text])
+
+
+def _finish(
+    options: options_lib.Options,
+    bounds: dict[str, dict] | None,
+    metrics: dict[str, Any],
+    tables: list[str],
+) -> Outcome:
+  """Adds failures, the paper's table and the gate, and writes it all down."""
+  out = pathlib.Path(options.out)
+  failures = metrics['failures']
+  code = 1 if failures else 0
   if failures:
     tables.append(report.failure_lines(failures))
   if options.published and options.clips:
     tables.append(_write_paper_table(options, metrics, out))
-  code = 1 if failures else 0
   if bounds is not None:
     text, passed = _check_gate(options, bounds, metrics)
     tables.append(text)
     code = code or int(not passed)
+  text = '\n'.join(tables)
   report.write_json(out / 'metrics.json', metrics)
-  report.write_bytes(out / 'table.md', '\n'.join(tables).encode())
-  return Outcome(metrics=metrics, text='\n'.join(tables), code=code)
+  report.write_bytes(out / 'table.md', text.encode())
+  return Outcome(metrics=metrics, text=text, code=code)
 
 
 def _open_cases(options: options_lib.Options) -> cases_lib.Cases:
@@ -270,9 +281,12 @@ def _generate_part(
 
 
 def _systems(
-    options: options_lib.Options, models: _Models | None, names: Sequence[str]
+    options: options_lib.Options,
+    models: _Models | None,
+    names: Sequence[str],
+    talks: long_section.Talks | None,
 ) -> dict[str, systems_lib.System]:
-  """Systems by name.
+  """Systems by name; a folder may lack every long video.
 
   Raises:
     FileNotFoundError: a folder of videos without videos.
@@ -281,12 +295,13 @@ def _systems(
   if models is not None:
     return {'vae': models.vae()} | dict(models.kept)
   found = {}
+  tasks = [task.name for task in talks.tasks] if talks else []
   for path in options.videos:
-    folder = systems_lib.Folder(path)
+    folder = systems_lib.Folder(path, may_be_empty=talks is not None)
     name = folder.path.resolve().name
     if name in found or name == protocol.TRUTH:
       raise ValueError(f'--videos: two systems named {name!r}')
-    others = folder.others(names)
+    others = folder.others([*names, *tasks])
     if others:
       logging.warning(
           '%s: %d videos belong to no case, such as %s', path, len(others),
@@ -361,8 +376,8 @@ def _check_gate(options, bounds, metrics) -> tuple[str, bool]:
   system = _subject(options)
   if 'systems' in metrics:
     measured['clips'] = metrics['systems'][system]['figures']
-  if 'long' in metrics:
-    measured['long'] = metrics['long']['figures']
+  if options.seconds:  # Of videos that could not be watched there are none.
+    measured['long'] = metrics.get('long', {}).get('figures', {})
   checks = gate_lib.check(bounds, measured)
   metrics['gate'] = [
       dataclasses.asdict(check) | {'passed': check.passed} for check in checks

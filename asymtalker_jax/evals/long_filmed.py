@@ -4,7 +4,7 @@ A window is scored as a video of its own, by the same code as clips are, so
 its figures mean what they mean there. Memory holds one window of frames.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import itertools
 
 from absl import logging
@@ -18,6 +18,7 @@ from asymtalker_jax.evals import long_tasks
 from asymtalker_jax.evals import metric as metric_lib
 from asymtalker_jax.evals import observation
 from asymtalker_jax.evals import sync_confidence
+from asymtalker_jax.evals import systems
 from asymtalker_jax.inputs import source
 from asymtalker_jax.inputs import video
 
@@ -34,7 +35,21 @@ _CURVES = {
 }
 _WHOLE = ('sync_c', 'sync_d', 'blinks_per_min')  # figures: means over windows
 _OF_A_FACE = {'sync', 'arcface', 'blinks'}
+# Of a window: half of one that lacks some frames is the shortest there is.
+_LEAST = 2 * (sync_confidence.LEAST_FRAMES + systems.SLACK_FRAMES)
 _FEW = 'few samples'  # of a window: 1 where a distance rests on too few
+
+
+def _stacked(
+    stream: Iterator[np.ndarray], count: int, shape: tuple[int, ...]
+) -> np.ndarray:
+  """The next frames of a stream, [count or fewer, *shape] uint8."""
+  window = np.empty((count, *shape), np.uint8)
+  read = 0
+  for frame in itertools.islice(stream, int(count)):
+    window[read] = frame
+    read += 1
+  return window[:read]
 
 
 class Filmed:
@@ -46,15 +61,15 @@ class Filmed:
     """Args: make: metrics, of which METRICS are used. size: of a window.
 
     Raises:
-      ValueError: windows too short for Sync-C; half a window must do.
+      ValueError: windows too short for Sync-C or FVD.
     """
     self._make = lambda: [m for m in make() if m.name in METRICS]
     metrics = self._make()
-    least = 2 * sync_confidence.LEAST_FRAMES
-    if size < least and any(m.name == 'sync' for m in metrics):
+    short = {m.name for m in metrics} & {'sync', 'fvd'}
+    if short and size < _LEAST:
       raise ValueError(
-          f'--window_s={size / video.FPS:g}: Sync-C needs windows of at least'
-          f' {least / video.FPS:g}'
+          f'--window_s={size / video.FPS:g}: expected at least'
+          f' {_LEAST / video.FPS:g} for {" and ".join(sorted(short))}'
       )
     self._truth = {m.name: m for m in metrics if m.dimension}
 
@@ -69,20 +84,22 @@ class Filmed:
     """See `long_run.Watcher`."""
     past = observation.Watch(long_run.THUMBNAIL_FRAMES)
     stream = past.through(frames)
-    edges = drift.edges(long_tasks.frames(task), size)
-    rows, lengths = [], []
-    for start, stop in zip(edges, edges[1:]):
-      window = list(itertools.islice(stream, int(stop - start)))
-      if not window:
-        break
-      rows.append(self._score(np.stack(window), task, int(start)))
-      lengths.append(len(window))
+    ends = drift.edges(long_tasks.frames(task), size)
+    rows = []
+    for start, stop in zip(ends, ends[1:]):
+      window = _stacked(stream, stop - start, task.image.shape)
+      if len(window):
+        rows.append(self._score(window, task, int(start)))
+    for _ in stream:  # There is no more, or it says what is wrong.
+      pass
+    ends = np.append(ends[: len(rows)], len(past.energy))
     curves = {
-        name: np.repeat([row.get(name, np.nan) for row in rows], lengths)
+        name: np.repeat([row.get(name, np.nan) for row in rows], np.diff(ends))
         for name in dict.fromkeys(name for row in rows for name in row)
     }
     few = curves.pop(_FEW, np.zeros(1))
     return long_run.Seen(
+        ends=ends,
         curves=curves,
         colours=np.stack(past.colours),
         energy=np.asarray(past.energy),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from asymtalker_jax.evals import cases as cases_lib
+from asymtalker_jax.evals import drift
 from asymtalker_jax.evals import frechet
 from asymtalker_jax.evals import identity
 from asymtalker_jax.evals import lip_sync
@@ -32,22 +33,26 @@ class Puppets:
     past = observation.Watch(long_run.THUMBNAIL_FRAMES)
     reading = self._reader.read(past.through(frames))
     reference = self._reader.read([task.image]).embedding[0]
+    ends = drift.edges(len(past.energy), size)
     count = min(len(task.clip.tracks['mouth']), len(past.energy))
     mouths = reading.tracks['mouth'][:count], task.clip.tracks['mouth'][:count]
     sync = lip_sync.measure(*mouths)
     curves = {
         'identity': identity.similarity(reading.embedding, reference),
-        'motion': _windowed_pose(reading.tracks, size),
+        'motion': long_run.per_window(
+            ends, lambda at: _pose_deviation(reading.tracks, at)
+        ),
         'lip_sync': long_run.per_window(
-            count, size, lambda at: lip_sync.correlation(*(m[at] for m in mouths))
+            np.minimum(ends, count),
+            lambda at: lip_sync.correlation(*(mouth[at] for mouth in mouths)),
+        ),
+        'frechet': long_run.per_window(
+            ends, lambda at: self._distance(reading.features[at])
         ),
     }
-    if size > 1 and len(past.energy) > 1:
-      curves['frechet'] = long_run.per_window(
-          len(past.energy), size, lambda at: self._distance(reading.features[at])
-      )
     features = len(self._truth.mean)
     return long_run.Seen(
+        ends=ends,
         curves=curves,
         colours=np.stack(past.colours),
         energy=np.asarray(past.energy),
@@ -71,12 +76,8 @@ class Puppets:
     return frechet.distance(moments, self._truth)
 
 
-def _windowed_pose(tracks: dict[str, np.ndarray], size: int) -> np.ndarray:
-  """[N] deviation of yaw and pitch from the mean of their own window, so that
-  the mean over a window is its motion amplitude."""
-  out = []
-  for start in range(0, len(tracks['yaw']), size):
-    part = slice(start, start + size)
-    yaw, pitch = tracks['yaw'][part], tracks['pitch'][part]
-    out.append(np.hypot(yaw - yaw.mean(), pitch - pitch.mean()))
-  return np.concatenate(out)
+def _pose_deviation(tracks: dict[str, np.ndarray], at: slice) -> np.ndarray:
+  """[n] deviation of yaw and pitch from their mean in a window of n frames, so
+  that the mean over the window is its motion amplitude."""
+  yaw, pitch = tracks['yaw'][at], tracks['pitch'][at]
+  return np.hypot(yaw - yaw.mean(), pitch - pitch.mean())

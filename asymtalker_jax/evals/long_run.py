@@ -39,15 +39,17 @@ class Seen:
   """What a watcher keeps of a video of N frames, about 1 KB per frame.
 
   Attributes:
+    ends: [W + 1] frames between which its windows are.
     curves: name -> [N]; not a number where a frame has none.
     colours: [N, 3] mean Lab colour.
     energy: [N] mean squared change from the frame before.
     figures: of the whole video, beside those that follow from the curves.
     distances: name -> what a distance of windows rests on.
     few_samples: whether these are fewer than it has features.
-    thumbnails: [n, H, W, 3] uint8, one every THUMBNAIL_S.
+    thumbnails: [n, h, w, 3] uint8, one every THUMBNAIL_S.
   """
 
+  ends: np.ndarray
   curves: dict[str, np.ndarray]
   colours: np.ndarray
   energy: np.ndarray
@@ -79,12 +81,13 @@ class Watcher(Protocol):
 
 
 def per_window(
-    count: int, size: int, measure: Callable[[slice], float]
+    ends: np.ndarray, measure: Callable[[slice], float | np.ndarray]
 ) -> np.ndarray:
-  """[count] what was measured of each frame's window."""
-  edges = drift.edges(count, size)
+  """[N] what was measured of each frame's window, one value of it or one of
+  every frame."""
   return np.concatenate([
-      np.full(b - a, measure(slice(a, b))) for a, b in zip(edges, edges[1:])
+      np.broadcast_to(measure(slice(a, b)), b - a)
+      for a, b in zip(ends, ends[1:])
   ])
 
 
@@ -103,8 +106,7 @@ def summarise(seen: Seen, window_s: float) -> dict[str, Any]:
       'frame_energy': seen.energy,
   }
   trends = {
-      name: drift.trend(curve, video.FPS, window_s)
-      for name, curve in curves.items()
+      name: drift.trend(curve, seen.ends) for name, curve in curves.items()
   }
   failures = {
       name: drift.time_to_failure(trends[name], limit)
@@ -117,9 +119,9 @@ def summarise(seen: Seen, window_s: float) -> dict[str, Any]:
       'within_limits_s': min(happened, default=seconds),
   }
   if 'identity' in curves:
-    early = curves['identity'][: 60 * video.FPS]
+    within = max(np.count_nonzero(seen.ends <= 60 * video.FPS), 2)
     figures['identity_slope_first_min'] = drift.trend(
-        early, video.FPS, window_s
+        curves['identity'], seen.ends[:within]
     ).slope
   return {
       'seconds': seconds,
@@ -160,6 +162,8 @@ def _figures(
   if 'motion' in trends:
     moved = trends['motion']
     figures['motion_last_over_first'] = moved.last / max(moved.first, 1e-9)
+  if 'face' in seen.curves:
+    figures['face_share'] = float(np.mean(seen.curves['face']))
   for name in _ENDS:
     if name in trends:
       figures[f'{name}_first'] = trends[name].first
@@ -174,7 +178,9 @@ def mean_figures(results: Sequence[dict]) -> dict[str, float]:
   """
   column = lambda name: [result['figures'][name] for result in results]
   figures = {
-      name: float(np.mean(column(name))) for name in results[0]['figures']
+      name: float(np.mean(column(name)))
+      for name in results[0]['figures']
+      if all(name in result['figures'] for result in results)
   }
   if len(results) > 1 and 'identity_slope_per_min' in figures:
     slopes = column('identity_slope_per_min')
@@ -185,9 +191,9 @@ def mean_figures(results: Sequence[dict]) -> dict[str, float]:
 def notes(results: Sequence[dict]) -> list[str]:
   """What the distances of the windows rest on, and a warning where that is
   too little to be compared."""
-  found = results[0]['protocol']
-  lines = [f'{name}: {text}' for name, text in found['distances'].items()]
-  if found['few_samples']:
+  distances = results[0]['protocol']['distances']
+  lines = [f'{name}: {text}' for name, text in distances.items()]
+  if any(result['protocol']['few_samples'] for result in results):
     lines.append(
         'fewer samples per window than features: the distance is not comparable'
         ' with that of other windows'

@@ -27,7 +27,6 @@ class Talks:
 
   Attributes:
     tasks: one per video.
-    failures: of clips that cannot be read.
   """
 
   def __init__(
@@ -45,7 +44,7 @@ class Talks:
     self._out = pathlib.Path(options.out)
     most = max(options.clips, options.long_videos, LEAST_CLIPS)
     self._cases = cases.first(min(most, len(cases)))
-    speakers, self.failures = _speakers(self._cases)
+    speakers, self._unread = _speakers(self._cases)
     self.tasks = long_tasks.tasks(
         speakers, options.seconds, options.long_videos
     )
@@ -57,16 +56,10 @@ class Talks:
       FileNotFoundError: not of all; the tasks are then written for whoever is
         to make them.
     """
-    missing = []
-    for task in self.tasks:
-      try:
-        folder.path_of(task.name)
-      except FileNotFoundError:
-        missing.append(task.name)
+    missing = sorted(folder.missing([task.name for task in self.tasks]))
     if not missing:
       return
-    for task in self.tasks:
-      long_tasks.write(self._out / TASKS, task)
+    long_tasks.write(self._out / TASKS, self.tasks)
     raise FileNotFoundError(
         f'{folder.path}: no video {missing[0]}.mp4, one of {len(missing)} of'
         f' {len(self.tasks)} that are missing; their portraits and speech are'
@@ -84,13 +77,11 @@ class Talks:
       metrics: of the evaluation; gets 'long'.
 
     Returns:
-      A table, and failures of videos that could not be watched.
-
-    Raises:
-      ValueError: none could.
+      A table, '' where no video could be watched, and failures: of clips that
+      could not be read and of videos that could not be watched.
     """
     self._learn()
-    runs, failures = {}, []
+    runs, failures = {}, list(self._unread)
     for task in self.tasks:
       name = f'{role}, {self._options.seconds:g} s, person {task.clip.identity}'
       try:
@@ -100,10 +91,7 @@ class Talks:
         failures.append({'system': role, 'video': task.name, 'reason': why})
         logging.error('%s, %s: %s', role, task.name, why)
     if not runs:
-      raise ValueError(
-          f'{role}: none of {len(self.tasks)} long videos could be measured,'
-          f' the first because of: {failures[0]["reason"]}'
-      )
+      return '', failures
     results = [run.result for run in runs.values()]
     figures = long_run.mean_figures(results)
     metrics['long'] = {'role': role, 'figures': figures, 'videos': results}
@@ -116,13 +104,13 @@ class Talks:
 
   def _learn(self) -> None:
     """Shows ground truth to the watcher, clip by clip."""
-    unread = {failure['video'] for failure in self.failures}
+    unread = {failure['video'] for failure in self._unread}
     for index, name in enumerate(self._cases.names):
       if name in unread:
         continue
       try:
         self._watcher.learn(self._cases[index])
-      except ValueError as error:  # Too short for a window of FVD.
+      except (ValueError, OSError) as error:  # Or too short for FVD.
         logging.warning('%s: not learnt: %s', name, protocol.reason(error))
 
   def _watch(self, speaker: Speaker, task: cases_lib.Case) -> page.Run:
@@ -142,7 +130,9 @@ class Talks:
           'frames_per_s': made['frames_per_s'],
       }
     result['person'] = int(task.clip.identity)
-    result['video'] = os.path.relpath(speaker.path_of(task.name), self._out)
+    # Resolved: '..' behind a link is another folder than the text says.
+    path = speaker.path_of(task.name).resolve()
+    result['video'] = os.path.relpath(path, self._out.resolve())
     return page.Run(
         folder=self._out, result=result, thumbnails=seen.thumbnails
     )

@@ -21,6 +21,7 @@ from asymtalker_jax.inputs import contact_sheet
 from asymtalker_jax.inputs import source
 from asymtalker_jax.inputs import video
 
+_PREFIX = 'long_'  # of names
 # So many frames has lip-sync, the longest of what a figure needs.
 LEAST_S = 4 * lip_sync.MAX_LAG / video.FPS
 
@@ -70,7 +71,7 @@ def task(cases: Sequence[cases_lib.Case], seconds: float) -> cases_lib.Case:
       tracks=tracks,
   )
   return cases_lib.Case(
-      name=f'long_{seconds:g}s_{content.hexdigest()}',
+      name=f'{_PREFIX}{seconds:g}s_{content.hexdigest()}',
       image=first.image,
       clip=clip,
   )
@@ -101,10 +102,18 @@ def frames(case: cases_lib.Case) -> int:
   return len(case.clip.waveform) // source.SAMPLES_PER_FRAME
 
 
-def write(folder: pathlib.Path, case: cases_lib.Case) -> None:
-  """Writes a task for other programs: NAME.png, the portrait, and NAME.wav."""
-  picture = contact_sheet.png(case.image)
-  report.write_bytes(folder / f'{case.name}.png', picture)
-  sound = io.BytesIO()
-  soundfile.write(sound, case.clip.waveform, audio.SAMPLE_RATE_HZ, format='WAV')
-  report.write_bytes(folder / f'{case.name}.wav', sound.getvalue())
+def write(folder: pathlib.Path, cases: Sequence[cases_lib.Case]) -> None:
+  """Writes tasks for other programs, NAME.png, the portrait, and NAME.wav, and
+  removes those that were written before."""
+  names = {case.name for case in cases}
+  for old in folder.glob(f'{_PREFIX}*'):
+    if old.stem not in names:
+      old.unlink()
+  for case in cases:
+    picture = contact_sheet.png(case.image)
+    report.write_bytes(folder / f'{case.name}.png', picture)
+    sound = io.BytesIO()
+    soundfile.write(
+        sound, case.clip.waveform, audio.SAMPLE_RATE_HZ, format='WAV'
+    )
+    report.write_bytes(folder / f'{case.name}.wav', sound.getvalue())

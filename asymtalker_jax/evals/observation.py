@@ -2,9 +2,24 @@
 
 from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 
 from asymtalker_jax.evals import drift
+
+
+THUMBNAIL_PX = 128
+
+
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+  """A frame [H, W, 3] uint8, made smaller where a side is longer than
+  THUMBNAIL_PX."""
+  scale = THUMBNAIL_PX / max(frame.shape[:2])
+  if scale >= 1.0:
+    return frame
+  return cv2.resize(
+      frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+  )
 
 
 class Watch:
@@ -13,7 +28,8 @@ class Watch:
   Attributes:
     colours: [N] times [3], mean Lab colour.
     energy: [N] mean squared change from the frame before; 0 for the first.
-    thumbnails: [H, W, 3] uint8, one every so many frames.
+    thumbnails: [h, w, 3] uint8, one every so many frames, THUMBNAIL_PX or
+      less to a side.
   """
 
   def __init__(self, thumbnail_every: int):
@@ -34,5 +50,5 @@ class Watch:
         self.energy.append(float(np.mean(step * step)))
       self._last = frame
       if index % self._every == 0:
-        self.thumbnails.append(frame)
+        self.thumbnails.append(thumbnail(frame))
       yield frame

@@ -135,7 +135,9 @@ def _source(video: pathlib.Path, page: pathlib.Path) -> str:
   if video.stat().st_size <= EMBEDDED_MB * 2**20:
     data = base64.b64encode(video.read_bytes()).decode()
     return f'data:video/mp4;base64,{data}'
-  link = os.path.relpath(video, page.parent).replace(os.sep, '/')
+  # Resolved: '..' behind a link is another folder than the text says.
+  link = os.path.relpath(video.resolve(), page.parent.resolve())
+  link = link.replace(os.sep, '/')
   return html.escape(link, quote=True)
 
 
@@ -150,14 +152,21 @@ def _picture(frame: np.ndarray) -> str:
   ).decode()
 
 
-def _finite(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
-  """Times and values without gaps; JSON has null for what is not finite."""
-  times = np.asarray(curve['times'], float)
-  values = np.asarray(
-      [np.nan if v is None else v for v in curve['values']], float
-  )
-  kept = np.isfinite(values)
-  return times[kept], values[kept]
+def _read(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
+  """Times and values; JSON has null for what is not a number."""
+  values = [np.nan if v is None else v for v in curve['values']]
+  return np.asarray(curve['times'], float), np.asarray(values, float)
+
+
+def _pieces(
+    times: np.ndarray, values: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """A curve without its gaps."""
+  known = np.concatenate([[False], np.isfinite(values), [False]])
+  ends = np.flatnonzero(known[1:] != known[:-1])
+  return [
+      (times[a:b], values[a:b]) for a, b in zip(ends[::2], ends[1::2])
+  ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,8 +192,8 @@ class _Scale:
 
 def _scale(lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> _Scale:
   """One that all lines (times, values) fit into, with some room."""
-  low = min(values.min() for _, values in lines.values())
-  high = max(values.max() for _, values in lines.values())
+  low = min(np.nanmin(values) for _, values in lines.values())
+  high = max(np.nanmax(values) for _, values in lines.values())
   room = 0.08 * (high - low) or 0.05 * (abs(high) or 1.0)
   # The last window is centred half a window before the end.
   end = max(times[-1] + times[0] for times, _ in lines.values())
@@ -214,14 +223,19 @@ def _line(
     colour: str, scale: _Scale,
 ) -> str:  # pyformat: disable
   """A curve, and where it passed its limit."""
-  points = ' '.join(
-      f'{scale.across(t):.1f},{scale.down(v):.1f}'
-      for t, v in zip(times, values)
-  )
-  drawn = (
-      f'<polyline fill="none" stroke="{colour}" stroke-width="1.8"'
-      f' points="{points}"><title>{html.escape(name)}</title></polyline>'
-  )
+  drawn = ''
+  for seconds, heights in _pieces(times, values):
+    points = [
+        f'{scale.across(t):.1f},{scale.down(v):.1f}'
+        for t, v in zip(seconds, heights)
+    ]
+    if len(points) == 1:
+      points *= 2  # Which is drawn as a dot.
+    drawn += (
+        f'<polyline fill="none" stroke="{colour}" stroke-width="1.8"'
+        f' stroke-linecap="round" points="{" ".join(points)}">'
+        f'<title>{html.escape(name)}</title></polyline>'
+    )
   if failed is None:
     return drawn
   x = scale.across(failed)
@@ -233,8 +247,8 @@ def _line(
 
 def _plot(metric: str, curves: Mapping, colours: Mapping[str, str]) -> str:
   """One figure of all runs over time as SVG."""
-  lines = {name: _finite(curve) for name, curve in curves.items()}
-  lines = {name: line for name, line in lines.items() if len(line[0])}
+  lines = {name: _read(curve) for name, curve in curves.items()}
+  lines = {n: line for n, line in lines.items() if np.isfinite(line[1]).any()}
   if not lines:
     return ''
   scale = _scale(lines)
@@ -286,4 +300,6 @@ def _summary(curve: Mapping) -> str:
   interval = f' &plusmn; {half:.2g}' if certain else ''
   failed = curve.get('time_to_failure_s')
   past = '' if failed is None else f', past its limit at {failed:.0f} s'
-  return f'{curve["slope"]:.3g}{interval}{past}'
+  slope = curve['slope']
+  known = slope is not None and np.isfinite(slope)
+  return f'{slope:.3g}{interval}{past}' if known else f'-{past}'

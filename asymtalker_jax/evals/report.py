@@ -76,6 +76,7 @@ LONG_ROWS = {
     'fid_last': ('FID, last window', '', ''),
     'fvd_first': ('FVD, first window', '', ''),
     'fvd_last': ('FVD, last window', '', ''),
+    'face_share': ('share of the windows in which a face is seen', '', ''),
     'blinks_per_min': ('blinks', '1/min', ''),
     'within_limits_s': ('time until a limit is passed, at most all', 's', ''),
     'memory_growth': ('memory, last / first minute - 1', '', 'within 0.05'),

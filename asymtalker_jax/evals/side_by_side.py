@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from asymtalker_jax.evals import long_run
+from asymtalker_jax.evals import observation
 from asymtalker_jax.evals import page
 from asymtalker_jax.evals import paper_table
 from asymtalker_jax.evals import protocol
@@ -33,10 +34,11 @@ def _read(folder: pathlib.Path) -> dict:
 
 
 def _thumbnails(path: pathlib.Path) -> np.ndarray:
-  """[n, H, W, 3] uint8, a frame every THUMBNAIL_S seconds of a video."""
+  """[n, h, w, 3] uint8, a frame every THUMBNAIL_S seconds of a video."""
   frames = video.stream_frames(path, video.FPS)
   every = long_run.THUMBNAIL_FRAMES
-  return np.stack(list(itertools.islice(frames, 0, None, every)))
+  shown = itertools.islice(frames, 0, None, every)
+  return np.stack([observation.thumbnail(frame) for frame in shown])
 
 
 def paper_rows(name: str, metrics: dict) -> list[dict]:

@@ -102,21 +102,22 @@ def fitted(
 class Folder:
   """Videos that some other program made, NAME.mp4 for the case NAME."""
 
-  def __init__(self, path: str | os.PathLike):
-    """Args: path: the folder.
+  def __init__(self, path: str | os.PathLike, may_be_empty: bool = False):
+    """Args: path: the folder. may_be_empty: or not be there at all.
 
     Raises:
       FileNotFoundError: no such folder, or no video in it.
     """
     self.path = pathlib.Path(path)
-    if not self.path.is_dir():
+    there = self.path.is_dir()
+    if not there and not may_be_empty:
       raise FileNotFoundError(f'{path}: no such folder of videos')
     self._files = {
         file.stem: file
-        for file in sorted(self.path.iterdir())
+        for file in sorted(self.path.iterdir() if there else ())
         if file.suffix.lower() in CONTAINERS and not file.name.startswith('.')
     }
-    if not self._files:
+    if not self._files and not may_be_empty:
       raise FileNotFoundError(
           f'{path}: no videos; expected files that end in one of {CONTAINERS}'
       )
@@ -128,6 +129,10 @@ class Folder:
         for name, file in self._files.items()
         if name not in set(names)
     ]
+
+  def missing(self, names: Sequence[str]) -> set[str]:
+    """Those of the named cases that it has no video of."""
+    return set(names) - set(self._files)
 
   def path_of(self, name: str) -> pathlib.Path:
     """The video of a case.

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from asymtalker_jax.cli import main
+from asymtalker_jax.evals import long_puppets
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import reader as reader_lib
 from asymtalker_jax.evals import report
@@ -165,9 +166,7 @@ def test_videos_of_others_are_scored_and_broken_ones_listed(
 
 
 def test_a_long_video_of_others_is_asked_for_and_scored(run, tmp_path, capsys):
-  peer = tmp_path / 'peer'
-  peer.mkdir()
-  (peer / 'other.mp4').write_bytes(b'')
+  peer = tmp_path / 'peer'  # It need not be there yet.
   words = '--clips=0', '--seconds=4', '--window_s=2', f'--videos={peer}'
   assert run(*words) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -176,13 +175,19 @@ def test_a_long_video_of_others_is_asked_for_and_scored(run, tmp_path, capsys):
   sound = portrait.with_suffix('.wav')
   assert soundfile.info(sound).duration == 4.0
   image = np.asarray(Image.open(portrait))
+  peer.mkdir()
   with media.VideoWriter(
       peer / f'{portrait.stem}.mp4', *image.shape[:2], crf=0
   ) as file:
     file.write(np.stack([image] * 98))  # Two frames fewer are no other video.
+  link = tmp_path / 'link'
+  (tmp_path / 'far/away').mkdir(parents=True)
+  link.symlink_to(tmp_path / 'far/away')
+  assert run(*words, f'--out={link}/out') == 0
   assert run(*words) == 0
-  printed = capsys.readouterr().out
+  printed, warned = capsys.readouterr()
   assert '| figure | target | peer, 4 s |' in printed
+  assert 'belong to no case' not in warned
   long = read(tmp_path)['long']
   assert long['role'] == 'peer' and long['figures']['frames'] == 98
   assert long['figures']['identity_change'] == pytest.approx(0.0, abs=1e-3)
@@ -194,7 +199,6 @@ def test_a_long_video_of_others_is_asked_for_and_scored(run, tmp_path, capsys):
 def test_a_long_video_of_another_length_is_a_failure(run, tmp_path, capsys):
   peer = tmp_path / 'peer'
   peer.mkdir()
-  (peer / 'other.mp4').write_bytes(b'')
   words = (
       '--clips=0', '--seconds=4', '--window_s=2', '--long_videos=2',
       f'--videos={peer}',
@@ -212,6 +216,29 @@ def test_a_long_video_of_another_length_is_a_failure(run, tmp_path, capsys):
   failure, = read(tmp_path)['failures']
   assert failure['reason'].startswith('50 frames, where 100 are wanted')
   assert len(read(tmp_path)['long']['videos']) == 1
+
+
+def test_clips_are_not_lost_with_the_long_video(
+    run, tmp_path, capsys, monkeypatch
+):
+  def broken(self, frames, task, size):
+    raise ValueError('cut off after 0.4 s')
+
+  monkeypatch.setattr(long_puppets.Puppets, 'watch', broken)
+  gate = tmp_path / 'gate.py'
+  gate.write_text(
+      'import ml_collections\n'
+      'def get_config():\n'
+      '  return ml_collections.ConfigDict({"long": {"lip_sync": {"min": -1}}})'
+  )
+  assert run(
+      '--clips=1', '--seconds=4', '--window_s=2', '--steps=1', f'--gate={gate}'
+  ) == 1
+  printed = capsys.readouterr().out
+  assert 'FAIL  long: lip_sync not measured' in printed
+  metrics = read(tmp_path)
+  assert metrics['failures'][0]['reason'] == 'cut off after 0.4 s'
+  assert metrics['systems']['student']['figures']['videos'] == 1.0
 
 
 def test_people_without_a_mouth_track_talk_for_long_too(

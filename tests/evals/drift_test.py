@@ -5,6 +5,11 @@ import numpy as np
 from asymtalker_jax.evals import drift
 
 
+def trend(curve):
+  """Over windows of 10 s."""
+  return drift.trend(curve, drift.edges(len(curve), 250))
+
+
 def test_lab_of_known_colours():
   frame = np.array(
       [[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8
@@ -23,44 +28,55 @@ def test_colour_shift_of_a_brighter_frame():
 
 def test_slope_of_a_line_is_per_minute():
   seconds = np.arange(25 * 600) / 25
-  trend = drift.trend(0.9 - 0.01 * seconds / 60)
-  assert len(trend.values) == 60
-  np.testing.assert_allclose(trend.slope, -0.01, rtol=1e-6)
-  np.testing.assert_allclose(trend.slope_interval, 0.0, atol=1e-9)
-  np.testing.assert_allclose(trend.first, 0.9 - 0.01 * 4.98 / 60, rtol=1e-6)
+  found = trend(0.9 - 0.01 * seconds / 60)
+  assert len(found.values) == 60
+  np.testing.assert_allclose(found.slope, -0.01, rtol=1e-6)
+  np.testing.assert_allclose(found.slope_interval, 0.0, atol=1e-9)
+  np.testing.assert_allclose(found.first, 0.9 - 0.01 * 4.98 / 60, rtol=1e-6)
 
 
 def test_interval_covers_a_level_curve():
   noise = np.random.default_rng(0).normal(0, 0.1, 25 * 300)
-  trend = drift.trend(1.0 + noise)
-  assert abs(trend.slope) < trend.slope_interval < 0.02
+  found = trend(1.0 + noise)
+  assert abs(found.slope) < found.slope_interval < 0.02
 
 
 def test_short_remainder_joins_the_last_window():
-  assert len(drift.windows(np.ones(25 * 24), window_s=10.0)[0]) == 2
-  assert len(drift.windows(np.ones(25 * 26), window_s=10.0)[0]) == 3
-  assert len(drift.windows(np.ones(30), window_s=10.0)[0]) == 1
+  assert list(drift.edges(25 * 24, 250)) == [0, 250, 600]
+  assert list(drift.edges(25 * 26, 250)) == [0, 250, 500, 650]
+  assert list(drift.edges(30, 250)) == [0, 30]
 
 
-def test_trend_of_one_window_has_no_certainty():
-  trend = drift.trend(np.ones(50))
-  assert trend.slope == 0.0 and trend.slope_interval == np.inf
+def test_trend_of_one_window_is_not_known():
+  found = trend(np.ones(50))
+  assert np.isnan(found.slope) and found.slope_interval == np.inf
+
+
+def test_windows_without_a_value_are_left_out_of_the_slope():
+  seconds = np.arange(25 * 100) / 25
+  curve = 1.0 - 0.6 * seconds / 60
+  curve[250:500] = np.nan
+  found = trend(curve)
+  np.testing.assert_allclose(found.slope, -0.6, rtol=1e-9)
+  assert np.isnan(found.values[1]) and found.last < found.first
+  curve[:2250] = np.nan
+  assert np.isnan(trend(curve).slope)
 
 
 def test_time_to_failure_is_the_start_of_the_first_window_past_the_limit():
   seconds = np.arange(25 * 100) / 25
   curve = np.where(seconds < 60, 0.9, 0.5)
-  found = drift.trend(curve)
+  found = trend(curve)
   assert drift.time_to_failure(found, drift.Limit(change=0.1)) == 60.0
   assert drift.time_to_failure(found, drift.Limit(change=0.5)) is None
   rising = drift.Limit(change=0.3, relative=False, rising=True)
-  assert drift.time_to_failure(drift.trend(1 - curve), rising) == 60.0
+  assert drift.time_to_failure(trend(1 - curve), rising) == 60.0
   assert drift.time_to_failure(found, rising) is None
 
 
 def test_a_failure_in_a_last_window_that_is_longer_begins_with_it():
   seconds = np.arange(25 * 124) / 25  # The last window has 14 s.
-  found = drift.trend(np.where(seconds < 110, 0.9, 0.5))
+  found = trend(np.where(seconds < 110, 0.9, 0.5))
   assert drift.time_to_failure(found, drift.Limit(change=0.1)) == 110.0
 
 
@@ -70,6 +86,6 @@ def test_interval_is_wider_where_windows_remember():
   walk = np.zeros(60)
   for i in range(1, 60):
     walk[i] = 0.8 * walk[i - 1] + steps[i]
-  kept = drift.trend(np.repeat(walk, 250))
-  mixed = drift.trend(np.repeat(rng.permutation(walk), 250))
+  kept = trend(np.repeat(walk, 250))
+  mixed = trend(np.repeat(rng.permutation(walk), 250))
   assert kept.slope_interval > 1.8 * mixed.slope_interval

@@ -1,6 +1,7 @@
 """Long videos, watched by a reader of random weights or by made-up networks."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from asymtalker_jax.evals import long_puppets
 from asymtalker_jax.evals import long_run
 from asymtalker_jax.evals import long_tasks
 from asymtalker_jax.evals import networks
+from asymtalker_jax.evals import systems
 from tests.evals import speaking_boxes
 
 FRAMES = 40
@@ -222,8 +224,50 @@ def test_windows_with_fewer_samples_than_features_are_said_to_be(cases):
   assert 'not comparable' in long_run.notes([result])[-1]
 
 
-def test_windows_that_are_too_short_for_syncnet_are_refused():
+def test_windows_that_are_too_short_are_refused():
   make = lambda: [networks.PerVideo('sync', '', lambda *_: {})]
-  with pytest.raises(ValueError, match='window_s=2: .* at least 2.8'):
-    long_filmed.Filmed(make, 50)
-  long_filmed.Filmed(make, 70)
+  with pytest.raises(ValueError, match='window_s=3: .* at least 3.76 for sync'):
+    long_filmed.Filmed(make, 75)
+  long_filmed.Filmed(make, 94)
+
+
+def test_a_filmed_talk_may_lack_few_frames_and_no_more(cases):
+  _, watcher, task = filmed(cases, 5.0)  # 125 frames: 50, 50 and 25.
+  frames = np.full((125, *task.image.shape), 100, np.uint8)
+  frames[100:] = 10
+
+  def watch(count):
+    given = systems.aligned(
+        itertools.islice(itertools.cycle(frames), count), 125, (32, 32)
+    )
+    return measure(watcher, given, task, window_s=2.0)[0]
+
+  # Its last window is what was scored, though it is not half a window.
+  found = watch(120)
+  assert found['curves']['face']['values'] == [1.0, 1.0, 0.0]
+  assert found['curves']['face']['time_to_failure_s'] == 4.0
+  assert found['figures']['face_share'] == pytest.approx(100 / 120)
+  with pytest.raises(ValueError, match='113 frames, where 125'):
+    watch(113)
+  with pytest.raises(ValueError, match='137 or more frames, where 125'):
+    watch(500)
+
+
+def test_the_last_window_of_a_puppet_moves_about_one_mean(reader, cases):
+  watcher = taught(reader, cases)
+  task = long_tasks.task(cases, 4.96)  # 124 frames: 50 and 74.
+  noise = np.random.default_rng(0).integers(0, 256, (124, *task.image.shape))
+  seen = watcher.watch(noise.astype(np.uint8), task, 50)
+  tracks = reader.read(noise.astype(np.uint8)).tracks
+  yaw, pitch = (tracks[name][50:] for name in ('yaw', 'pitch'))
+  np.testing.assert_allclose(
+      seen.curves['motion'][50:],
+      np.hypot(yaw - yaw.mean(), pitch - pitch.mean()), rtol=1e-5,
+  )  # pyformat: disable
+
+
+def test_tasks_of_another_run_are_removed(cases, tmp_path):
+  tasks = [long_tasks.task(cases, seconds) for seconds in (4.0, 6.0)]
+  for task in tasks:
+    long_tasks.write(tmp_path, [task])
+  assert {path.stem for path in tmp_path.iterdir()} == {tasks[1].name}

@@ -42,6 +42,19 @@ def test_runs_stand_beside_each_other_with_frames_to_click(tmp_path):
   assert 'past its limit at 10 s' in page and '<td>-</td>' in page
 
 
+def test_a_gap_is_a_gap_and_the_axis_is_that_of_the_video(tmp_path):
+  lost = CURVE | {
+      'times': [5.0, 15.0, 25.0, 35.0], 'values': [1.0, 0.9, None, 0.8],
+      'slope': None,
+  }  # pyformat: disable
+  short = lost | {'values': [1.0, None, None, None]}
+  earlier_run(tmp_path / 'a', {'identity': lost, 'sync': short})
+  side_by_side.compare([tmp_path / 'a'], tmp_path / 'out')
+  page = (tmp_path / 'out/drift.html').read_text()
+  assert page.count('<polyline') == 3 and page.count('data-end="40.000"') == 2
+  assert '<td>-, past its limit at 10 s</td>' in page and 'nan' not in page
+
+
 def test_folders_that_cannot_be_compared_are_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='folder of an earlier run'):
     side_by_side.compare([tmp_path / 'none'], tmp_path)
