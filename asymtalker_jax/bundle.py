@@ -21,6 +21,7 @@ import functools
 import json
 import math
 import os
+import tempfile
 from typing import Any
 
 import jax
@@ -136,7 +137,8 @@ def save(
   """Writes a bundle; config.json comes last, so a bundle with it is whole.
 
   Args:
-    folder: created if needed; files of an older bundle are replaced.
+    folder: created if needed; files of an older bundle are replaced when all
+      of the new one are written.
     variant: name of the sizes, for people.
     model: values for `variants.build`.
     params: part -> parameters, read one by one; empty parts are left out.
@@ -155,21 +157,24 @@ def save(
   sampler = _sampler(folder, SAMPLER | (sampler or {}))
   expected = _expected_shapes(variants.build(model), tuple(params))
   os.makedirs(folder, exist_ok=True)
-  sums = {}
-  for part, tree in params.items():
-    tensors = {path: _to_store(path, leaf, dtype)
-               for path, leaf in flatten(tree)}  # pyformat: disable
-    _check(f'{folder}: {part}', tensors, expected[part])
-    if tensors:
-      sums[part] = tensor_file.write(_file(folder, part), tensors)
-  if origin and origin.unused:
-    sums[_UNUSED] = tensor_file.write(_file(folder, _UNUSED), origin.unused)
-  config = dict(format=FORMAT, variant=variant, model=model, sampler=sampler,
-                sha256=sums)  # pyformat: disable
-  if origin:
-    config['origin'] = origin.record
-  text = json.dumps(config, indent=2) + '\n'
-  files.write(os.path.join(folder, 'config.json'), text.encode())
+  with tempfile.TemporaryDirectory(prefix='.new-', dir=folder) as fresh:
+    sums = {}
+    for part, tree in params.items():
+      tensors = {path: _to_store(path, leaf, dtype)
+                 for path, leaf in flatten(tree)}  # pyformat: disable
+      _check(f'{folder}: {part}', tensors, expected[part])
+      if tensors:
+        sums[part] = tensor_file.write(_file(fresh, part), tensors)
+    if origin and origin.unused:
+      sums[_UNUSED] = tensor_file.write(_file(fresh, _UNUSED), origin.unused)
+    for part in sums:
+      os.replace(_file(fresh, part), _file(folder, part))
+    config = dict(format=FORMAT, variant=variant, model=model,
+                  sampler=sampler, sha256=sums)  # pyformat: disable
+    if origin:
+      config['origin'] = origin.record
+    text = json.dumps(config, indent=2) + '\n'
+    files.write(os.path.join(folder, 'config.json'), text.encode())
   for part in (*PARTS, _UNUSED):
     if part not in sums and os.path.isfile(_file(folder, part)):
       os.remove(_file(folder, part))  # Of the older bundle.
@@ -218,12 +223,16 @@ def open_bundle(
   config = _read_config(folder)
   try:
     networks = variants.build(config['model'])
-  except (TypeError, KeyError, AttributeError) as error:
+    shapes = _expected_shapes(networks, parts)
+  except (
+      ValueError, TypeError, LookupError, AttributeError, ArithmeticError
+  ) as error:  # pyformat: disable
     raise ValueError(
-        f'{folder}/config.json: model does not describe a network ({error})'
+        f'{folder}/config.json: model does not describe a network'
+        f' ({" ".join(str(error).split())})'
     ) from error
   params, problems = {}, []
-  for part, expected in _expected_shapes(networks, parts).items():
+  for part, expected in shapes.items():
     try:
       params[part] = _open_part(folder, part, expected, config['sha256'])
     except ValueError as error:
@@ -344,9 +353,26 @@ def _sampler(where: str, values: dict[str, Any]) -> dict[str, Any]:
           f'{where}: {key} {values[key]!r}; expected one of {choices}'
       )
   strength = values['color_correction']
-  if not isinstance(strength, (int, float)) or not 0 <= strength <= 1:
+  if not _is_number(strength) or not 0 <= strength <= 1:
     raise ValueError(f'{where}: color_correction {strength!r}; expected 0 to 1')
+  if not _is_number(values['shift']) or not 0 < values['shift'] < math.inf:
+    raise ValueError(
+        f'{where}: shift {values["shift"]!r}; expected a number above 0'
+    )
+  steps = values['timesteps']
+  known = isinstance(steps, (list, tuple)) and all(map(_is_number, steps))
+  if not (
+      known and steps and list(steps) == sorted(set(steps), reverse=True)
+      and 0 < steps[-1] and steps[0] <= 1000
+  ):  # pyformat: disable
+    raise ValueError(
+        f'{where}: timesteps {steps!r}; expected descending ones in (0, 1000]'
+    )
   return values
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _origin(folder: str, config: dict[str, Any]) -> Origin | None:

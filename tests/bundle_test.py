@@ -85,6 +85,25 @@ def test_saving_over_a_bundle_leaves_no_part_of_the_older_one(
   assert bundle.parts_of(broken) == ['vae']
 
 
+def test_an_interrupted_save_leaves_the_older_bundle(saved, monkeypatch):
+  before = {path.name: path.read_bytes() for path in saved.iterdir()}
+  original, written = bundle.tensor_file.write, []
+
+  def interrupted(path, tensors):
+    if written:
+      raise KeyboardInterrupt
+    written.append(path)
+    return original(path, tensors)
+
+  monkeypatch.setattr(bundle.tensor_file, 'write', interrupted)
+  found = bundle.load(saved, bundle.parts_of(saved))
+  other = jax.tree.map(lambda leaf: leaf + 1.0, found.params)
+  with pytest.raises(KeyboardInterrupt):
+    bundle.save(saved, variant='x', model=MODEL, params=other)
+  assert written
+  assert before == {path.name: path.read_bytes() for path in saved.iterdir()}
+
+
 def test_only_the_parts_asked_for_are_read(saved, broken):
   (broken / 'dit.safetensors').unlink()
   assert set(bundle.load(broken, parts=('vae',)).params) == {'vae'}
@@ -152,6 +171,15 @@ def test_one_flipped_bit_is_noticed(broken):
   fails(broken, 'dit.safetensors', 'SHA-256')
 
 
+def model(**parts):
+  """A change of some values of the model."""
+  return dict(model=MODEL | {k: MODEL[k] | v for k, v in parts.items()})
+
+
+def sampler(**values):
+  return dict(sampler=bundle.SAMPLER | values)
+
+
 @pytest.mark.parametrize(
     'change, word',
     [
@@ -162,6 +190,20 @@ def test_one_flipped_bit_is_noticed(broken):
         (dict(model=dict(MODEL, dit=dict(MODEL['dit'], knob=1))), 'knob'),
         (dict(model=dict(MODEL, chunk={})), 'model'),
         (dict(sampler={'steps': 4}), 'timesteps'),
+        (model(dit=dict(heads=0)), 'does not describe a network'),
+        (model(dit=dict(depth=2.5)), 'does not describe a network'),
+        (model(chunk=dict(height='128')), 'does not describe a network'),
+        (model(chunk=dict(frames=33.5)), 'does not describe a network'),
+        (model(audio=dict(mels=-4)), 'does not describe a network'),
+        (model(audio=dict(mels='x')), 'does not describe a network'),
+        (model(vae=dict(base_channels=0)), 'does not describe a network'),
+        (model(chunk=dict(continuity_slots=0)), 'continuity_slots 0'),
+        (model(chunk=dict(continuity_slots=9)), 'fewer than the'),
+        (sampler(timesteps=None), 'timesteps None'),
+        (sampler(timesteps=[250, 500]), 'expected descending'),
+        (sampler(timesteps=[1001]), 'expected descending'),
+        (sampler(shift='x'), "shift 'x'"),
+        (sampler(shift=0), 'shift 0'),
     ],
 )
 def test_wrong_config(broken, change, word):

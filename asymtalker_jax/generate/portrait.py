@@ -184,8 +184,12 @@ def _open_rgb(path: str) -> np.ndarray:
     raise ValueError(
         f'{path}: not an image; expected one of {", ".join(readable)}'
     ) from error
-  except (OSError, SyntaxError, EOFError) as error:
+  except (
+      OSError, SyntaxError, EOFError, RuntimeError, ValueError
+  ) as error:  # pyformat: disable
     # Pillow reports damaged data by all of these.
+    if str(error).startswith(path):  # Of our own checks.
+      raise
     raise ValueError(f'{path}: damaged or truncated image ({error})') from error
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from asymtalker_jax.inputs import promised_size
 from asymtalker_jax.inputs import video
 
 SAMPLE_RATE_HZ = 16000
@@ -69,7 +70,7 @@ def open_blocks(path: str | os.PathLike) -> Blocks:
   path = os.fspath(path)
   try:
     info = soundfile.info(path)
-  except soundfile.LibsndfileError:
+  except (soundfile.LibsndfileError, TypeError):  # This of a name in .raw.
     return _open_container(path)  # Which also says what is wrong, if anything.
   return Blocks(
       sample_rate_hz=info.samplerate,
@@ -183,13 +184,12 @@ def _resampled(
 
 def _sound_blocks(path: str) -> Iterator[np.ndarray]:
   """Blocks of a libsndfile format; raises ValueError when it is cut off."""
-  expected, slack = _riff_frames(path), 0
-  read = 0
+  expected, read = 0, 0
   try:
     with soundfile.SoundFile(path) as file:
       rate = file.samplerate
       if file.format == 'MP3' and _has_mp3_length(path):
-        expected, slack = file.frames, video.MISSING_TAIL_S * rate
+        expected = file.frames
       while len(block := file.read(_BLOCK, 'float32', always_2d=True)):
         read += len(block)
         yield block
@@ -198,11 +198,13 @@ def _sound_blocks(path: str) -> Iterator[np.ndarray]:
         f'{path}: damaged or truncated after {read} samples'
         f' ({error.error_string})'
     ) from error
-  if expected is not None and read < expected - slack:
+  if expected - read > video.MISSING_TAIL_S * rate:
     raise ValueError(
         f'{path}: truncated after {read / rate:.2f} s of'
         f' {expected / rate:.2f} s'
     )
+  if promised_size.is_cut(path):
+    raise ValueError(f'{path}: truncated after {read / rate:.2f} s')
 
 
 def _has_mp3_length(path: str) -> bool:
@@ -210,29 +212,6 @@ def _has_mp3_length(path: str) -> bool:
   with open(path, 'rb') as file:
     head = file.read(_BLOCK)
   return b'Xing' in head or b'Info' in head
-
-
-def _riff_frames(path: str) -> int | None:
-  """Samples that a WAV header promises; libsndfile ignores a missing end.
-
-  None for other formats and for headers that leave the length open, as
-  streaming writers do (0 or 2^32 - 1 bytes).
-  """
-  with open(path, 'rb') as file:
-    if file.read(4) != b'RIFF' or file.seek(8) != 8 or file.read(4) != b'WAVE':
-      return None
-    align = 0
-    while len(head := file.read(8)) == 8:
-      size = int.from_bytes(head[4:], 'little')
-      if head[:4] == b'fmt ':
-        align = int.from_bytes(file.read(16)[12:14], 'little')
-        file.seek(size - 16, os.SEEK_CUR)
-      elif head[:4] == b'data':
-        is_open = size == 0 or size >= 0xFFFFFFFF - 0xFF
-        return None if is_open or not align else size // align
-      else:
-        file.seek(size + size % 2, os.SEEK_CUR)
-  return None
 
 
 def _open_container(path: str) -> Blocks:
@@ -253,18 +232,16 @@ def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
   """Blocks of a container from its time zero, as long as the header says."""
   with video.open_container(path) as container:
     stream = container.streams.audio[0]
-    # Matroska and WebM do not say how long a stream is.
-    declared = np.inf
-    if stream.duration:
-      end = (stream.start_time or 0) + stream.duration
-      seconds = float(end * stream.time_base) - video.start_time_s(container)
-      declared = round(seconds * rate)
+    end = video.declared_end_s(container, stream)
+    declared = np.inf if end is None else round(end * rate)
+    # The tag of Matroska is rounded to milliseconds: no place to cut at.
+    exact = declared if stream.duration else np.inf
     count = 0
     try:
       for block in _decoded(container, stream, rate):
         # The last AAC frame is padded; the header says by how much.
-        if 0 < count + len(block) - declared <= _CODEC_FRAME:
-          block = block[: max(0, declared - count)]
+        if 0 < count + len(block) - exact <= _CODEC_FRAME:
+          block = block[: max(0, exact - count)]
         count += len(block)
         if len(block):
           yield block
@@ -277,6 +254,8 @@ def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
           f'{path}: truncated after {count / rate:.2f} s of'
           f' {declared / rate:.2f} s'
       )
+    if promised_size.is_cut(path):
+      raise ValueError(f'{path}: truncated after {count / rate:.2f} s')
 
 
 def _decoded(container, stream, rate: int) -> Iterator[np.ndarray]:

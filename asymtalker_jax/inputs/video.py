@@ -7,15 +7,20 @@ Time zero is the start of the container, so that frames and the waveform that
 from collections.abc import Iterator
 import dataclasses
 import os
+import re
 
 import av
+from av.sidedata import sidedata
 import numpy as np
+
+from asymtalker_jax.inputs import promised_size
 
 FPS = 25
 MAX_SIDE = 8192  # pixels
 # A file whose decodable part is shorter than its header says by more than this
 # is called truncated; a few frames of slack are normal at the end of a stream.
 MISSING_TAIL_S = 0.5
+_MATROSKA_TIME = re.compile(r'(\d+):(\d+):(\d+(?:\.\d+)?)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,20 @@ def start_time_s(container) -> float:
   return (container.start_time or 0) / av.time_base
 
 
+def declared_end_s(container, stream) -> float | None:
+  """Seconds from the start of a container to where the header says that a
+  stream ends; None where it says nothing."""
+  if stream.duration:
+    end = (stream.start_time or 0) + stream.duration
+    return float(end * stream.time_base) - start_time_s(container)
+  # Matroska and WebM have a tag of each stream.
+  tag = _MATROSKA_TIME.match(stream.metadata.get('DURATION', ''))
+  if not tag:
+    return None
+  hours, minutes, seconds = map(float, tag.groups())
+  return 3600 * hours + 60 * minutes + seconds - start_time_s(container)
+
+
 def probe(path: str | os.PathLike) -> VideoInfo:
   """Header of a video file.
 
@@ -92,8 +111,8 @@ def stream_frames(
   """Yields [H, W, 3] uint8 RGB frames at a constant rate.
 
   Output frame k is the source frame nearest in time to k / fps, so a variable
-  frame rate is resampled without drift. Rotation metadata and non-square pixels
-  are applied. Memory holds two frames.
+  frame rate is resampled without drift. The display matrix (quarter turns and
+  mirroring) and non-square pixels are applied. Memory holds two frames.
 
   Args:
     path: file name.
@@ -107,17 +126,15 @@ def stream_frames(
   with open_container(path) as container:
     stream = _video_stream(path, container)
     stream.thread_type = 'AUTO'
-    origin = start_time_s(container)
     held, held_time, end, count = None, 0.0, 0.0, 0
     try:
-      for frame in container.decode(stream):
-        time = (frame.time or 0.0) - origin
+      for frame, time in _timed(container, stream):
         end = time + _duration_s(frame, stream)
         if held is not None:
           while count / fps < (held_time + time) / 2:
             yield held
             count += 1
-        held, held_time = _to_rgb(frame, stream), time
+        held, held_time = _to_rgb(path, frame, stream), time
     except av.FFmpegError as error:
       raise ValueError(_truncated(path, end)) from error
     if held is None:
@@ -125,9 +142,11 @@ def stream_frames(
     while count < max(1, round(end * fps)):
       yield held
       count += 1
-    declared = (stream.duration or 0) * (stream.time_base or 0)
-    if declared - end > MISSING_TAIL_S:
-      raise ValueError(_truncated(path, end, float(declared)))
+    declared = declared_end_s(container, stream)
+    if declared and declared - end > MISSING_TAIL_S:
+      raise ValueError(_truncated(path, end, declared))
+    if promised_size.is_cut(path):
+      raise ValueError(_truncated(path, end))
 
 
 def read_frames(
@@ -155,16 +174,38 @@ def read_frames(
   return np.stack(frames)
 
 
+def _timed(container, stream) -> Iterator[tuple[av.VideoFrame, float]]:
+  """Frames in the order they are shown, with seconds since the start."""
+  # AVI numbers packets as they are decoded, so that of frames which wait for
+  # others only dts grows; it begins with the delay of the decoder.
+  is_avi = container.format.name == 'avi'
+  origin, time = None if is_avi else start_time_s(container), None
+  step = float(1 / (stream.average_rate or FPS))
+  for frame in container.decode(stream):
+    stamp = frame.dts if is_avi else frame.pts
+    if stamp is None:
+      time = 0.0 if time is None else time + step
+    else:
+      absolute = float(stamp * frame.time_base)
+      origin = absolute if origin is None else origin
+      time = absolute - origin
+    yield frame, time
+
+
 def _video_stream(path, container):
   if not container.streams.video:
     raise ValueError(f'{os.fspath(path)}: no video stream')
   stream = container.streams.video[0]
-  if max(stream.width, stream.height) > MAX_SIDE:
-    raise ValueError(
-        f'{os.fspath(path)}: {stream.width}x{stream.height} pixels; expected at'
-        f' most {MAX_SIDE} a side'
-    )
+  _check_size(path, stream.width, stream.height)
   return stream
+
+
+def _check_size(path, width: int, height: int) -> None:
+  if max(width, height) > MAX_SIDE:
+    raise ValueError(
+        f'{os.fspath(path)}: {width}x{height} pixels; expected at most'
+        f' {MAX_SIDE} a side'
+    )
 
 
 def _duration_s(frame, stream) -> float:
@@ -174,12 +215,19 @@ def _duration_s(frame, stream) -> float:
   return float(1 / (stream.average_rate or FPS))
 
 
-def _to_rgb(frame, stream) -> np.ndarray:
+def _to_rgb(path, frame, stream) -> np.ndarray:
   """[H, W, 3] uint8 upright RGB with square pixels."""
-  width = round(frame.width * (stream.sample_aspect_ratio or 1))
+  width = max(1, round(frame.width * (stream.sample_aspect_ratio or 1)))
+  _check_size(path, width, frame.height)
   rgb = frame.to_ndarray(format='rgb24', width=width, height=frame.height)
-  # The display matrix turns counter-clockwise, as np.rot90 does.
-  return np.ascontiguousarray(np.rot90(rgb, round(frame.rotation / 90) % 4))
+  matrix = frame.side_data.get(sidedata.Type.DISPLAYMATRIX)
+  if matrix is None:
+    return rgb
+  # Pixel (x, y) is shown at (a x + c y, b x + d y).
+  a, b, _, c, d, *_ = np.frombuffer(matrix, '=i4').tolist()
+  if abs(b) > abs(a):
+    rgb, a, d = rgb.swapaxes(0, 1), c, b
+  return np.ascontiguousarray(rgb[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _truncated(path, end, declared=None) -> str:

@@ -389,6 +389,11 @@ def build(values: dict[str, Any]) -> Networks:
     wanted, found = getattr(plan, name), getattr(vae.config, name)
     if wanted != found:
       raise ValueError(f'chunk.{name} {wanted} differs from {found} of the VAE')
+  if not 1 <= plan.continuity_slots < plan.latent_frames:
+    raise ValueError(
+        f'chunk.continuity_slots {plan.continuity_slots}: expected at least 1'
+        f' and fewer than the {plan.latent_frames} latent frames of a chunk'
+    )
   if plan.fps != AUDIO_FPS:
     raise ValueError(
         f'chunk.fps {plan.fps}: expected {AUDIO_FPS}, the rate of the features'

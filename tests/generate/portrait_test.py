@@ -31,6 +31,20 @@ def load(path, size=64):
   return portrait.load_portrait(path, size, size)
 
 
+@pytest.mark.parametrize('error', [
+    RuntimeError('Not implemented'), ValueError('Invalid Exif payload'),
+])
+def test_whatever_pillow_raises_names_the_file(tmp_path, monkeypatch, error):
+  path = save(tmp_path, Image.fromarray(gradient()))
+
+  def fail(image):
+    raise error
+
+  monkeypatch.setattr(portrait.ImageOps, 'exif_transpose', fail)
+  with pytest.raises(ValueError, match=f'x.png: damaged .*{error}'):
+    load(path)
+
+
 def test_pixels_arrive_in_minus_one_to_one(tmp_path):
   found = load(save(tmp_path, Image.fromarray(gradient())))
   assert found.shape == (64, 64, 3) and found.dtype == np.float32

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from asymtalker_jax.inputs import audio
+from asymtalker_jax.inputs import promised_size
 from tests import shared_media
 
 
@@ -19,7 +20,8 @@ def tone(rate, seconds=1.0, channels=1, hz=440.0):
 
 def write(folder, samples, rate, subtype='PCM_16', name='x.wav'):
   path = folder / name
-  soundfile.write(path, samples, rate, subtype=subtype)
+  kind = name.rpartition('.')[2].upper()
+  soundfile.write(path, samples, rate, subtype=subtype, format=kind)
   return path
 
 
@@ -149,6 +151,12 @@ def test_files_that_are_not_audio(tmp_path, content, word):
     audio.load_waveform(path)
 
 
+def test_samples_without_a_header(tmp_path):
+  (tmp_path / 'x.raw').write_bytes(bytes(64000))
+  with pytest.raises(ValueError, match='x.raw: no audio in this file'):
+    audio.load_waveform(tmp_path / 'x.raw')
+
+
 def test_folder(tmp_path):
   with pytest.raises(ValueError, match='not a file'):
     audio.load_waveform(tmp_path)
@@ -156,6 +164,8 @@ def test_folder(tmp_path):
 
 @pytest.mark.parametrize('name, subtype', [
     ('x.wav', 'PCM_16'), ('x.flac', 'PCM_16'), ('x.mp3', 'MPEG_LAYER_III'),
+    ('x.ogg', 'VORBIS'), ('x.aiff', 'PCM_16'), ('x.au', 'PCM_16'),
+    ('x.caf', 'PCM_16'), ('x.w64', 'PCM_16'), ('x.rf64', 'PCM_16'),
 ])
 def test_truncated_file(tmp_path, name, subtype):
   path = write(tmp_path, tone(16000, 3.0), 16000, subtype, name)
@@ -163,6 +173,36 @@ def test_truncated_file(tmp_path, name, subtype):
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   with pytest.raises(ValueError, match='truncated'):
     audio.load_waveform(path)
+
+
+def test_wav_files_that_leave_their_length_open_are_read(tmp_path):
+  path = write(tmp_path, tone(16000, 2.0), 16000)
+  data = bytearray(path.read_bytes())
+  at = data.index(b'data') + 4
+  for size in (0, 2**32 - 1):
+    data[at : at + 4] = size.to_bytes(4, 'little')
+    path.write_bytes(data)
+    assert promised_size.of(path) is None
+  assert audio.read_recording(path).seconds == 2.0
+
+
+@pytest.mark.parametrize('name', ['x.mkv', 'x.webm'])
+def test_a_truncated_container_without_a_length_of_its_streams(tmp_path, name):
+  path, rate = tmp_path / name, 48000
+  with av.open(str(path), 'w') as container:
+    codec = 'libopus' if name == 'x.webm' else 'aac'
+    stream = container.add_stream(codec, rate=rate, layout='mono')
+    for start in range(0, 4 * rate, 960):
+      frame = av.AudioFrame.from_ndarray(
+          tone(rate)[:960].T.copy(), 'fltp', 'mono'
+      )
+      frame.sample_rate, frame.pts = rate, start
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  assert audio.read_recording(path).seconds == pytest.approx(4.0, abs=0.05)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ValueError, match='truncated after .* of 4.0'):
+    audio.read_recording(path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Video files in, upright RGB at a constant rate out."""
 
 import fractions
+import struct
 
 import av
 import numpy as np
@@ -16,12 +17,14 @@ def grey(value):
   return np.full((SIZE, SIZE, 3), value, np.uint8)
 
 
-def write(path, times, values, base=1000):
+def write(path, times, values, base=1000, rate=50, aspect=1):
   """A video with frames at the given times in seconds."""
   with av.open(str(path), 'w') as container:
-    stream = container.add_stream('libx264', rate=50, options={'crf': '5'})
+    stream = container.add_stream('libx264', rate=rate, options={'crf': '5'})
+    stream.codec_context.max_b_frames = 3
     stream.width = stream.height = SIZE
     stream.pix_fmt = 'yuv420p'
+    stream.codec_context.sample_aspect_ratio = aspect
     stream.codec_context.time_base = fractions.Fraction(1, base)
     for time, value in zip(times, values):
       frame = av.VideoFrame.from_ndarray(grey(value), 'rgb24')
@@ -58,6 +61,67 @@ def test_variable_rate_takes_the_nearest_frame_in_time(tmp_path):
   assert np.abs(found[:12] - middle[:12]).max() <= 2
   assert np.abs(found[13:24] - 160).max() <= 2
   assert abs(found[24] - 240) <= 2
+
+
+def test_frames_that_wait_for_others_come_in_order_out_of_an_avi(tmp_path):
+  values = np.arange(20, 220, 4)
+  path = write(
+      tmp_path / 'x.avi', np.arange(50) / 25, values, base=25, rate=25
+  )
+  with av.open(str(path)) as container:
+    stamps = [frame.pts for frame in container.decode(video=0)]
+  assert stamps != sorted(stamps)  # Or this tests nothing.
+  assert np.abs(levels(video.read_frames(path)) - values).max() <= 2
+
+
+@pytest.mark.parametrize('name', ['x.mkv', 'x.avi'])
+def test_a_truncated_file_whose_streams_have_no_length(tmp_path, name):
+  noise = np.random.default_rng(0).integers(20, 220, 100)
+  path = write(tmp_path / name, np.arange(100) / 25, noise, base=25, rate=25)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with pytest.raises(ValueError, match='truncated after'):
+    video.read_frames(path)
+
+
+def test_pixels_too_wide_to_be_shown(tmp_path, monkeypatch):
+  path = write(tmp_path / 'x.mkv', [0.0], [99], aspect=3)
+  assert video.read_frames(path).shape[1:] == (SIZE, 3 * SIZE, 3)
+  monkeypatch.setattr(video, 'MAX_SIDE', 2 * SIZE)
+  with pytest.raises(ValueError, match='192x64 pixels; expected at most 128'):
+    video.read_frames(path)
+
+
+# Matrix a, b, c, d -> corner of the picture where its top left is shown.
+@pytest.mark.parametrize('matrix, shape, corner', [
+    ((1, 0, 0, 1), (64, 96), (0, 0)),
+    ((-1, 0, 0, 1), (64, 96), (0, -1)),  # A front camera.
+    ((1, 0, 0, -1), (64, 96), (-1, 0)),
+    ((-1, 0, 0, -1), (64, 96), (-1, -1)),
+    ((0, 1, -1, 0), (96, 64), (0, -1)),
+    ((0, -1, 1, 0), (96, 64), (-1, 0)),
+    ((0, 1, 1, 0), (96, 64), (0, 0)),
+    ((0, -1, -1, 0), (96, 64), (-1, -1)),
+])
+def test_the_display_matrix_is_applied(tmp_path, matrix, shape, corner):
+  path = tmp_path / 'x.mp4'
+  picture = np.zeros((64, 96, 3), np.uint8)
+  picture[:32, :48] = 255
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('libx264', rate=25)
+    stream.width, stream.height = 96, 64
+    frame = av.VideoFrame.from_ndarray(picture, 'rgb24')
+    container.mux([*stream.encode(frame), *stream.encode(None)])
+  data = bytearray(path.read_bytes())
+  at = data.index(b'tkhd') + 44
+  a, b, c, d = (65536 * number for number in matrix)
+  data[at : at + 20] = struct.pack('>5i', a, b, 0, c, d)
+  path.write_bytes(data)
+  frame, = video.read_frames(path)
+  assert frame.shape == (*shape, 3)
+  lit = frame[[8, -8]][:, [8, -8]].mean(-1) > 128
+  expected = np.zeros((2, 2), bool)
+  expected[corner] = True
+  np.testing.assert_array_equal(lit, expected)
 
 
 def test_too_long_a_video(tmp_path):
