@@ -20,6 +20,7 @@ fi
 : "${PROJECT:?names the cloud project}" "${ZONE:?names the zone}"
 : "${IMAGE:?names the container}" "${SHARE:?names the NFS folder}"
 NAME=${NAME:-asymtalker}
+RETRIES=5  # in a row, on a slice that stays
 accelerator=$1
 shift
 case "$accelerator" in
@@ -76,18 +77,28 @@ registry=${IMAGE%%/*}
 # Privileged: the container sees the TPUs. Network of the host: the processes
 # find each other through the metadata of the machine.
 run="sudo gcloud auth configure-docker --quiet '$registry' &&
-  sudo docker run --rm --privileged --network=host --volume=/share:/share \
+  { sudo docker rm --force asymtalker >/dev/null 2>&1 || true; } &&
+  sudo docker run --rm --name=asymtalker --privileged --network=host --volume=/share:/share \
   '$IMAGE' $(printf '%q ' "$@")"
 
+failures=0
 while true; do
   await_slice
   code=0
   on_all "$mount" && on_all "$run" || code=$?
-  [ "$code" != 0 ] || exit 0
-  # The program itself failed unless the slice is gone.
+  case "$code" in
+    0) exit 0 ;;
+    2 | 3) failures=$RETRIES ;;  # Would fail again.
+    *) sleep 60 ;;  # SIGTERM comes some time before a slice says it is gone.
+  esac
   if [ "$(state)" = ACTIVE ]; then
+    failures=$((failures + 1))
+  else
+    failures=0
+  fi
+  if [ "$failures" -gt "$RETRIES" ]; then
     echo "$NAME: the command failed ($code); see its last lines" >&2
     exit "$code"
   fi
-  echo "$NAME: preempted; the run goes on when there is a slice again" >&2
+  echo "$NAME: ended with $code; the run goes on from its last checkpoint" >&2
 done

@@ -9,6 +9,9 @@ from absl import logging
 
 FLAGS = flags.FLAGS
 VERBS = ('train-teacher', 'train-student')
+# Exit code that asks for another start (EX_TEMPFAIL): nothing of the input is
+# wrong, but another process is absent or a file system failed.
+RETRY = 75
 
 
 def define_flags(values: flags.FlagValues = FLAGS) -> None:
@@ -35,7 +38,7 @@ def join(names: Sequence[str]) -> None:
 
   Raises:
     ValueError: see `parallel.distributed`. An absent process ends this one
-      with exit code 2.
+      with exit code RETRY.
   """
   from asymtalker_jax.parallel import distributed  # pylint: disable=import-outside-toplevel
 
@@ -48,10 +51,29 @@ def join(names: Sequence[str]) -> None:
   except TimeoutError as error:
     # JAX still waits in a thread, and would have the last word at the exit.
     print(f'asymtalker: {error}', file=sys.stderr, flush=True)
-    os._exit(2)
+    os._exit(RETRY)
   shared = {n: str(FLAGS[n].value) for n in names if n != 'process_id'}
   distributed.check_same('flags', str(shared))
   import jax  # pylint: disable=import-outside-toplevel
 
   if jax.process_index():
     logging.set_verbosity(logging.WARNING)
+
+
+def is_joined() -> bool:
+  """Whether this process is one of several."""
+  jax = sys.modules.get('jax')
+  return jax is not None and jax.distributed.is_initialized()
+
+
+def leave(code: int) -> int:
+  """Ends a process that others are joined with; else returns the code.
+
+  An ordinary exit would wait in JAX for the others, which wait for this one in
+  their next collective, and after minutes abort with a code of its own.
+  """
+  if not is_joined():
+    return code
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)

@@ -3,7 +3,8 @@
 A verb is a module with a docstring (its help), `define_flags()` and
 `main(argv)`. It is imported only when it is called, so that help is immediate.
 What a user can cause is a ValueError or OSError and becomes one line on stderr
-and exit code 2; ASYMTALKER_TRACEBACK=1 shows where it came from.
+and exit code 2; ASYMTALKER_TRACEBACK=1 shows where it came from. A training that
+broke ends with DIVERGED, a file system that failed it with cluster.RETRY.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import logging as std_logging
 import os
 import signal
 import sys
+import traceback
 import types
 
 from absl import flags
@@ -38,6 +40,14 @@ VERBS = {
     'parity': ('parity', 'compare with recorded outputs of the originals'),
     'bench': ('bench', 'time the networks on this machine'),
 }
+# Exit code of a training whose losses are not finite: the same steps would be
+# taken again.
+DIVERGED = 3
+# What a path that a user gave can be: it stays wrong.
+_WRONG_PATH = (
+    FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError,
+    NotADirectoryError,
+)  # pyformat: disable
 _HELP = {'-h', '-help', '--help', '--helpfull', '--helpshort'}
 
 
@@ -84,13 +94,26 @@ def _run(verb: str, words: list[str]) -> int:
   ) as error:  # pyformat: disable
     if os.environ.get('ASYMTALKER_TRACEBACK') == '1':
       raise
-    return _fail(verb, str(error) or type(error).__name__)
-  except FloatingPointError as error:  # A training that broke, not the input.
-    return _fail(verb, str(error), code=1)
+    return cluster.leave(_fail(
+        verb, str(error) or type(error).__name__, _code_of(verb, error)
+    ))  # pyformat: disable
+  except FloatingPointError as error:
+    return cluster.leave(_fail(verb, str(error), DIVERGED))
   except KeyboardInterrupt:
-    return _fail(verb, 'interrupted', code=130)
+    return cluster.leave(_fail(verb, 'interrupted', 130))
+  except Exception:
+    if cluster.is_joined():  # Others wait: show it here, not at the exit.
+      traceback.print_exc()
+      cluster.leave(1)
+    raise
   finally:
     forget_flags(own)
+
+
+def _code_of(verb: str, error: Exception) -> int:
+  """2, but where a storage of a run of several processes has failed."""
+  failed = isinstance(error, OSError) and not isinstance(error, _WRONG_PATH)
+  return cluster.RETRY if failed and verb in cluster.VERBS else 2
 
 
 def _parse(words: list[str]) -> list[str]:

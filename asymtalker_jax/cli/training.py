@@ -13,7 +13,8 @@ Any value of the config can be set: --config.steps=100
 --config.optimizer.lr=1e-4; the keys, and the sizes that may stand behind the
 ':', are in the file. WORKDIR gets config.json, metrics.jsonl, checkpoints/,
 samples/, plots, tensorboard/ and, at the end, bundle/. The same command goes on
-where a run stopped. Exit code 143: SIGTERM came and the state is saved."""
+where a run stopped. Exit codes: 143, SIGTERM came and the state is saved; 3, a
+loss is not finite; 75, another process or a file system failed, start again."""
 _WORKDIR = 'folder of this run; continued if there'
 
 
@@ -75,8 +76,11 @@ def end(name: str, result) -> int:
   from asymtalker_jax.train import plots  # pylint: disable=import-outside-toplevel
 
   if not jax.process_index():
-    if result.new:
+    if result.at_end:
       plots.plot_run(FLAGS.workdir)
+    where = 'bundle in {}/bundle'
+    if result.stopped == 'sigterm':
+      where = 'state saved in {}/checkpoints'
     print(f'{name}: {"" if result.new else "already done, "}step {result.step} '
-          f'({result.stopped}), bundle in {FLAGS.workdir}/bundle')
+          f'({result.stopped}), {where.format(FLAGS.workdir)}')
   return STOPPED if result.stopped == 'sigterm' else 0

@@ -43,6 +43,16 @@ def make_mesh(
   return jax.sharding.Mesh(array, AXES, axis_types=types)
 
 
+def described(platform_name: str) -> jax.sharding.AbstractMesh:
+  """A mesh of one device that need not be there, for tracing as if on it."""
+  return jax.sharding.AbstractMesh(
+      (1,) * len(AXES), AXES, axis_types=(AxisType.Auto,) * len(AXES),
+      abstract_device=jax.sharding.AbstractDevice(
+          platform_name, None, platform_name
+      ),
+  )
+
+
 def platform() -> str:
   """Returns 'cpu', 'gpu' or 'tpu': that of the mesh in use, else the default.
 

@@ -67,6 +67,19 @@ class Checkpoint:
   seconds: float = 0.0
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves preemption to the training loop.
+
+  Orbax would ask JAX for it, from a thread and with the step of a save that has
+  ended, and JAX takes this for where the process is: the processes would then
+  stop at different steps.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
 class Checkpointer:
   """Saves asynchronously, restores, and notices preemption."""
 
@@ -112,7 +125,7 @@ class Checkpointer:
     self._stop = threading.Event()
     self._failed = False
     self._previous_handler = None
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
         self.directory,
         options=ocp.CheckpointManagerOptions(
             preservation_policy=_policy(keep, best),

@@ -22,6 +22,7 @@ from asymtalker_jax.parallel import sharding
 from asymtalker_jax.train import checkpoint
 from asymtalker_jax.train import metrics as metrics_lib
 from asymtalker_jax.train import program as program_lib
+from asymtalker_jax.train import ranges
 from asymtalker_jax.train import start
 from asymtalker_jax.train import state as state_lib
 from asymtalker_jax.train import throughput
@@ -51,6 +52,12 @@ class Result:
   step: int
   stopped: str
   new: bool = True
+
+  @property
+  def at_end(self) -> bool:
+    """Whether this start came to the end, so that a bundle is to be written;
+    SIGTERM leaves no time for it."""
+    return self.new and self.stopped != 'sigterm'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -157,6 +164,7 @@ def _check(config: Mapping[str, Any]) -> None:
         f'config.checkpoint has {sorted(config["checkpoint"])}: expected'
         f' {list(CHECKPOINT_KEYS)}'
     )
+  ranges.check(config)
   options = config['checkpoint']
   if options['best_metric'] and options['best_mode'] not in ('min', 'max'):
     raise ValueError(

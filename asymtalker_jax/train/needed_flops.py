@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from asymtalker_jax.parallel import mesh as mesh_lib
+
 
 def needed_flops(
     function: Callable[..., Any], args: tuple[Any, ...],
@@ -20,7 +22,8 @@ def needed_flops(
   """Returns the operations of function(*args), summed over all examples.
 
   Args:
-    function: traced without a mesh.
+    function: traced for one CPU, on any machine: fused kernels of others hide
+      their products.
     args: arrays or shapes.
     trips: named scope -> mean trips of a loop in it whose length is not known
       before it runs.
@@ -31,7 +34,8 @@ def needed_flops(
   shapes = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args
   )
-  closed = jax.make_jaxpr(function)(*shapes)
+  with jax.sharding.use_abstract_mesh(mesh_lib.described('cpu')):
+    closed = jax.make_jaxpr(function)(*shapes)
   return _count(closed.jaxpr, trips)
 
 

@@ -60,6 +60,16 @@ class OptimizerConfig:
       value = getattr(self, field)
       if not (math.isfinite(value) and value >= 0):
         raise ValueError(f'optimizer.{field}={value}: expected >= 0')
+    for field in ('b1', 'b2', 'muon_beta'):
+      value = getattr(self, field)
+      if not 0 <= value < 1:
+        raise ValueError(
+            f'optimizer.{field}={value}: expected at least 0 and below 1'
+        )
+    for field, most in (('final_lr_ratio', 1.0), ('muon_lr_ratio', math.inf)):
+      value = getattr(self, field)
+      if not 0 <= value <= most:
+        raise ValueError(f'optimizer.{field}={value}: expected 0 to {most:g}')
     if self.schedule == 'cosine' and self.total_steps <= self.warmup_steps:
       raise ValueError(
           f'optimizer.total_steps={self.total_steps}: a cosine schedule needs'

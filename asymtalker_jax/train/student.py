@@ -89,7 +89,7 @@ def train(
           programs=functools.partial(programs, config, mesh),
       ),
   )
-  if not result.new:
+  if not result.at_end:
     return result
   average = sharding.to_host(result.state.ema)
   if jax.process_index() == 0:

@@ -248,7 +248,7 @@ def train(
       ),
       on_eval=lambda state, step, writer: evaluation(state.ema, step, writer),
   )
-  if not result.new:
+  if not result.at_end:
     return result
   average = sharding.to_host(result.state.ema)
   if jax.process_index() == 0:
@@ -274,10 +274,10 @@ class Evaluation:
 
   def _draw(self, params):
     plan = self._networks.chunk
-    one = jax.tree.map(lambda x: jnp.asarray(x[:2]), self._batch)
+    one = jax.tree.map(lambda x: jnp.asarray(x[:1]), self._batch)
     conditioning = types.Conditioning(
         reference=one.reference, audio=one.audio, continuity=one.latents,
-        mask=views.clean_mask(plan.continuity_slots, 2, plan.latent_frames),
+        mask=views.clean_mask(plan.continuity_slots, 1, plan.latent_frames),
     )
     velocity = samplers.guided(self._networks.bind_velocity(params), 3.0)
     noise = jax.random.normal(jax.random.key(0), one.latents.shape)
@@ -290,8 +290,8 @@ class Evaluation:
     sample = self._draw_and_decode(params)
     writer.video(step, 'sample', sample)
     if step == 0 or not getattr(self, '_truth_written', False):
-      truth = self._decode(self._vae, jnp.asarray(self._batch.latents[:1]))[0]
-      writer.video(step, 'ground_truth', np.asarray(truth))
+      truth = self._decode(self._vae, jnp.asarray(self._batch.latents[:1]))
+      writer.video(step, 'ground_truth', sharding.to_host(truth)[0])
       self._truth_written = True
     names = losses_of[0].keys()
     return {
@@ -299,5 +299,5 @@ class Evaluation:
     }
 
   def _draw_and_decode(self, params):
-    sample = self._decode(self._vae, self._sample(params)[:1])
+    sample = self._decode(self._vae, self._sample(params))
     return sharding.to_host(sample)[0]

@@ -159,7 +159,7 @@ def train(
       on_eval=functools.partial(_evaluate, networks, held_out),
       job=loop.Job(part='vae'),
   )
-  if not result.new:
+  if not result.at_end:
     return result
   chunks = itertools.islice(
       windows(clips, batch_size=1), config.statistics_batches

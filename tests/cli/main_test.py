@@ -9,6 +9,7 @@ from absl import logging
 import pytest
 
 from asymtalker_jax import __version__
+from asymtalker_jax.cli import cluster
 from asymtalker_jax.cli import main as cli
 
 
@@ -87,6 +88,8 @@ def test_words_and_flags_reach_the_verb(verb):
         (ValueError('size 3:\nexpected 4'), 2, 'size 3: expected 4'),
         (FileNotFoundError('x: no such file'), 2, 'x: no such file'),
         (PermissionError(13, 'Permission denied', 'x'), 2, 'Permission denied'),
+        (OSError(5, 'Input/output error', 'x'), 2, 'Input/output error'),
+        (FloatingPointError('loss=nan'), cli.DIVERGED, 'loss=nan'),
         (KeyboardInterrupt(), 130, 'interrupted'),
     ],
 )
@@ -95,6 +98,35 @@ def test_what_users_cause_is_one_line(verb, capsys, error, code, text):
   assert cli.main(['made-up']) == code
   line = one_line(capsys)
   assert line.startswith('asymtalker made-up: ') and text in line
+
+
+def test_a_file_system_that_failed_a_cluster_asks_for_another_start(
+    verb, monkeypatch
+):
+  monkeypatch.setattr(cluster, 'VERBS', ('made-up',))
+  monkeypatch.setattr(cluster, 'join', lambda names: None)
+  verb.error = OSError(5, 'Input/output error', 'x')
+  assert cli.main(['made-up']) == cluster.RETRY
+  verb.error = FileNotFoundError('x: no such file')
+  assert cli.main(['made-up']) == 2
+
+
+@pytest.mark.parametrize('error, code', [
+    (ValueError('bad'), 2), (FloatingPointError('loss=nan'), 3),
+    (RuntimeError('a defect'), 1),
+])
+def test_a_process_that_others_wait_for_ends_at_once(
+    verb, monkeypatch, capsys, error, code
+):
+  def end(status):
+    raise SystemExit(status)
+
+  monkeypatch.setattr(cluster, 'is_joined', lambda: True)
+  monkeypatch.setattr(cluster.os, '_exit', end)
+  verb.error = error
+  with pytest.raises(SystemExit) as left:
+    cli.main(['made-up'])
+  assert left.value.code == code and str(error) in capsys.readouterr().err
 
 
 def test_defects_are_not_hidden(verb):

@@ -182,7 +182,7 @@ def test_sigterm_ends_the_sweep_and_not_only_its_training(
     tmp_path, monkeypatch, capsys
 ):
   class Stopped:
-    step, stopped, new = 3, 'sigterm', True
+    step, stopped, new, at_end = 3, 'sigterm', True, False
 
   monkeypatch.setattr(teacher, 'train', lambda *unused: Stopped)
   stages = (('train', f'train-teacher --config={ROOT}/configs/teacher.py:micro'

@@ -163,7 +163,7 @@ def test_absent_process_is_one_line_in_time():
   ):
     _, error = process.communicate(timeout=300)
     last = error.splitlines()[-1]
-    assert process.returncode == 2, error
+    assert process.returncode == 75, error
     assert missing in last and 'waited 2 s' in last, error
     assert 'Traceback' not in error
 

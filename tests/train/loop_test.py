@@ -313,6 +313,13 @@ def test_bad_configs_are_refused(tmp_path):
       (dict(host_memory=('student',)), "'student'.*'ema', 'optimizer'"),
       (dict(checkpoint=best(mode='top')), "best_mode='top': expected 'min'"),
       (dict(checkpoint=dict(keep=1)), "has .'keep'.: expected .*best_mode"),
+      (dict(log_every=0), 'config.log_every=0: expected at least 1'),
+      (dict(steps=-5), 'config.steps=-5: expected at least 0'),
+      (dict(max_minutes=-1), 'config.max_minutes=-1: expected at least 0'),
+      (dict(ema=dict(decay=1.5)), 'config.ema.decay=1.5: expected .* below 1'),
+      (dict(flow=dict(shift=-1)), 'config.flow.shift=-1: expected above 0'),
+      (dict(distillation=dict(critic_updates=-2)), 'critic_updates=-2'),
+      (dict(distillation=dict(guidance=float('nan'))), 'guidance=nan'),
   ):
     with pytest.raises(ValueError, match=words):
       run(tmp_path / 'bad', **changes)

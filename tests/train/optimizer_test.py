@@ -91,6 +91,10 @@ def test_muon_orthogonalises_every_layer_of_a_stack():
         (dict(learning_rate=1.0), ['learning_rate', 'lr', 'warmup_steps']),
         (dict(lr=-1.0), ['lr=-1.0']),
         (dict(lr=float('nan')), ['lr=nan']),
+        (dict(b1=1.0), ['b1=1.0', 'below 1']),
+        (dict(b2=2.0), ['b2=2.0', 'below 1']),
+        (dict(muon_beta=3.0), ['muon_beta=3.0', 'below 1']),
+        (dict(final_lr_ratio=-1.0), ['final_lr_ratio=-1.0', '0 to 1']),
     ],
 )
 def test_bad_sections_are_refused_in_one_line(change, words):

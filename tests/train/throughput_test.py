@@ -2,9 +2,13 @@
 
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asymtalker_jax.models import attention
+from asymtalker_jax.train import needed_flops
 from asymtalker_jax.train import throughput
 
 
@@ -58,3 +62,17 @@ def test_peak_is_that_of_all_devices_where_it_is_known(kind, peak):
   device = types.SimpleNamespace(device_kind=kind)
   mesh = types.SimpleNamespace(devices=np.array([device] * 4), size=4)
   assert throughput.peak_flops(mesh) == peak
+
+
+def test_attention_counts_the_same_whatever_kernel_a_machine_would_take(
+    monkeypatch
+):
+  shape = jax.ShapeDtypeStruct((1, 128, 2, 128), jnp.bfloat16)
+  found = {}
+  for platform in ('cpu', 'gpu', 'tpu'):
+    monkeypatch.setattr(jax, 'default_backend', lambda name=platform: name)
+    found[platform] = needed_flops.needed_flops(
+        lambda x: attention.attention(x, x, x), (shape,), {}
+    )
+  # Two products of 128 x 128 x 128 in each of two heads.
+  assert set(found.values()) == {2 * 2 * 2.0 * 128**3}
