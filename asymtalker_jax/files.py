@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import uuid
 
 
 def check_place(path: str, flag: str = '') -> None:
@@ -36,7 +37,7 @@ def write(path: str | os.PathLike, content: bytes) -> pathlib.Path:
     OSError: names the path; nothing is left, an older file stays as it was.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
   try:
     temporary.write_bytes(content)
     os.replace(temporary, path)

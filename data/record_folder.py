@@ -5,8 +5,10 @@ NAME-SPLIT.array_record-XXXXX-of-YYYYY. The metadata come last: a folder
 without them is unfinished and is not opened.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -16,12 +18,30 @@ import tensorflow_datasets as tfds
 
 from asymtalker_jax import files
 
+_LOCK = '.lock'
 _TEMPLATE = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
 
 
 def shard_name(name: str, split: str, shard: int, shards: int) -> str:
   """File name of a shard of the dataset `name`."""
   return f'{name}-{split}.array_record-{shard:05d}-of-{shards:05d}'
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+  """Holds a folder against other builds, until the process ends at the latest.
+
+  Raises:
+    ValueError: another one is writing it.
+  """
+  with open(folder / _LOCK, 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise ValueError(
+          f'{folder}: another process is building there; expected one at a time'
+      ) from error
+    yield
 
 
 def check_recipe(folder: pathlib.Path, name: str,
@@ -47,7 +67,7 @@ def check_recipe(folder: pathlib.Path, name: str,
           + ', '.join(f'{k}={wanted[k]}' for k in differ)
           + ' or another --out')
     return
-  others = sorted(p.name for p in folder.iterdir())
+  others = sorted(p.name for p in folder.iterdir() if p.name != _LOCK)
   if others:
     raise ValueError(f'{folder} is not empty ({others[0]}, ...); expected a '
                      'new or empty folder, or one begun by this command')

@@ -14,7 +14,6 @@ Paths are relative to the manifest. Nothing is decoded before its turn.
 from collections.abc import Iterable, Iterator, Sequence
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -127,15 +126,7 @@ def open_cases(path: str | os.PathLike, split: str = 'test') -> Cases:
   clips = source.open_clips(path, split)
   if not len(clips):
     raise ValueError(f'{clips!r}: expected at least one clip')
-  return of_clips(clips, split, _fingerprint(clips))
-
-
-def _fingerprint(clips: Sequence[types.Clip]) -> list:
-  """Of a dataset: the size of the split, and its first and last video."""
-  if not isinstance(clips, source.Clips):
-    return [len(clips)]
-  ends = [clips.example(index)['video'] for index in (0, len(clips) - 1)]
-  return [len(clips), *(hashlib.sha256(data).hexdigest() for data in ends)]
+  return of_clips(clips, split, source.fingerprint(clips))
 
 
 class _Recordings(Sequence):

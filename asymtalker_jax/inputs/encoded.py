@@ -17,12 +17,15 @@ Example of the method (K windows, R spare references, N frames):
 import json
 import os
 from typing import Any, Callable, Iterable, Mapping, Sequence
+import uuid
 
 from absl import logging
 from array_record.python import array_record_module
 import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
+
+from asymtalker_jax.inputs import open_files
 
 FORMAT = 1
 Example = Mapping[str, np.ndarray]
@@ -53,6 +56,7 @@ class EncodedDataset(Sequence):
           f' {len(self._paths)} shards are missing, first {missing[0]}; run the'
           ' encoding again, it goes on where it stopped'
       )
+    open_files.allow(len(self._paths), directory)
     self._readers = [None] * len(self._paths)
 
   def __len__(self) -> int:
@@ -156,7 +160,8 @@ def write_encoded(
 
 def _write_shard(directory, split, path, index, examples, size) -> None:
   """Writes `size` examples under a temporary name, then renames."""
-  temporary = f'{path}.{os.getpid()}.tmp'
+  # Not by the number of the process: workers on other machines may share it.
+  temporary = f'{path}.{uuid.uuid4().hex}.tmp'
   writer = array_record_module.ArrayRecordWriter(
       temporary, 'group_size:1,uncompressed'
   )
@@ -195,7 +200,7 @@ def _write_index(directory: str, split: str, index: dict[str, Any]) -> None:
   path = _index_path(directory, split)
   if os.path.exists(path):
     return
-  temporary = f'{path}.{os.getpid()}.tmp'
+  temporary = f'{path}.{uuid.uuid4().hex}.tmp'
   with open(temporary, 'w') as f:
     json.dump(index, f, indent=1, sort_keys=True)
   os.replace(temporary, path)

@@ -6,6 +6,7 @@ optionally `tracks` (name -> [N] float32). TensorFlow is not needed.
 """
 
 from collections.abc import Sequence
+import hashlib
 import io
 import os
 import pathlib
@@ -15,6 +16,7 @@ import numpy as np
 import soundfile
 import tensorflow_datasets as tfds
 
+from asymtalker_jax.inputs import open_files
 from asymtalker_jax.types import Clip
 
 RATE_HZ, SAMPLES_PER_FRAME = 16000, 640
@@ -125,4 +127,14 @@ def open_clips(path: str | os.PathLike[str], split: str) -> Clips:
   if absent:
     raise ValueError(f'{folder} lacks the features {absent}; expected '
                      f'{list(REQUIRED)}, found {sorted(builder.info.features)}')
+  open_files.allow(builder.info.splits[split].num_shards, f'{folder}')
   return Clips(builder.as_data_source(split), f'{folder}:{split}')
+
+
+def fingerprint(clips: Sequence[Clip]) -> list:
+  """Plain values that change with a split: its size, and the SHA-256 of its
+  first and last video."""
+  if not isinstance(clips, Clips):
+    return [len(clips)]
+  ends = [clips.example(index)['video'] for index in (0, len(clips) - 1)]
+  return [len(clips), *(hashlib.sha256(data).hexdigest() for data in ends)]

@@ -66,8 +66,10 @@ def encode_dataset(
     encoded.write_encoded(
         out, split, examples, total, worker=worker, workers=workers,
         meta=dict(
-            # Latents of two VAEs must not end up in one folder.
+            # Latents of two VAEs or data sets must not end up in one folder.
             vae=bundle.config['sha256'].get('vae', vae),
+            audio=bundle.config['sha256'].get('audio', ''),
+            clips=source.fingerprint(clips),
             variant=bundle.config['variant'],
             windows=config.windows,
             references=config.references,

@@ -4,17 +4,17 @@ Shards that exist are kept, so a second run goes on where the first stopped.
 The training split comes first and can be read as soon as it is complete.
 """
 
+from concurrent import futures
 import dataclasses
 import itertools
-import multiprocessing
 import os
 import pathlib
 
 from absl import logging
-import cv2
 import tqdm
 
 from data import record_folder
+from data import worker_pool
 from data.puppets import puppets_dataset_builder as puppets
 from data.puppets import speech
 
@@ -61,40 +61,60 @@ def build(folder: str | os.PathLike[str], recipe: puppets.Recipe,
     Clips per split.
 
   Raises:
-    ValueError: for a folder with something else in it, or without espeak-ng.
+    ValueError: for a folder with something else in it, without espeak-ng, or
+      where a worker died.
     OSError: if the folder cannot be written.
   """
   folder = pathlib.Path(folder)
   speech.synthesizer()  # missing extra: fail here, not in a worker
   folder.mkdir(parents=True, exist_ok=True)
+  with record_folder.locked(folder):
+    return _build(folder, recipe, workers)
+
+
+def _build(folder: pathlib.Path, recipe: puppets.Recipe,
+           workers: int) -> dict[str, int]:
+  """`build` of a folder that is ours."""
   record_folder.check_recipe(
       folder, NAME, {'version': puppets.VERSION, **dataclasses.asdict(recipe)})
   splits = [s for s in ('train', 'test') if recipe.clips(s)]
   total = sum(recipe.clips(split) for split in splits)
-  context = multiprocessing.get_context('spawn')
-  pool = context.Pool(workers, cv2.setNumThreads, (1,)) if workers else None
+  pool = worker_pool.start(workers) if workers else None
   try:
     with tqdm.tqdm(total=total, unit='clip', desc='puppets') as bar:
       for i, split in enumerate(splits):
         _build_split(folder, recipe, split, pool, bar)
-        _write_metadata(folder, recipe, splits[:i + 1])
+        # TFDS wants to be told of all splits that it finds files of.
+        later = [path for name in splits[i + 1:]
+                 for path in _shards(folder, recipe, name)]
+        if not any(path.exists() for path in later):
+          _write_metadata(folder, recipe, splits[:i + 1])
+  except futures.process.BrokenProcessPool as error:
+    raise ValueError(f'{folder}: a process that renders died, for want of'
+                     ' memory; run the command again to go on, perhaps with'
+                     ' fewer --workers') from error
   finally:
     if pool is not None:
-      pool.terminate()
-      pool.join()
+      pool.shutdown(cancel_futures=True)
   logging.info('Wrote %d clips to %s', total, folder)
   return {split: recipe.clips(split) for split in splits}
 
 
+def _shards(folder: pathlib.Path, recipe: puppets.Recipe,
+            split: str) -> list[pathlib.Path]:
+  count = len(shard_lengths(recipe.clips(split)))
+  return [folder / record_folder.shard_name(NAME, split, i, count)
+          for i in range(count)]
+
+
 def _build_split(folder, recipe, split, pool, bar) -> None:
   lengths = shard_lengths(recipe.clips(split))
-  paths = [folder / record_folder.shard_name(NAME, split, i, len(lengths))
-           for i in range(len(lengths))]
+  paths = _shards(folder, recipe, split)
   missing = [i for i, path in enumerate(paths) if not path.exists()]
   bar.update(sum(n for i, n in enumerate(lengths) if i not in missing))
   jobs = ((recipe, split, i * CLIPS_PER_SHARD + k) for i in missing
           for k in range(lengths[i]))
-  examples = pool.imap(_serialize, jobs) if pool else map(_serialize, jobs)
+  examples = pool.map(_serialize, jobs) if pool else map(_serialize, jobs)
   for i in missing:
     shard = itertools.islice(examples, lengths[i])
     record_folder.write_records(paths[i], _with_progress(shard, bar))

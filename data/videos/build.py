@@ -13,18 +13,16 @@ import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import pathlib
-import threading
 
 from absl import logging
-import cv2
 import tqdm
 
 from asymtalker_jax import files
 from asymtalker_jax.generate import portrait
 from data import record_folder
+from data import worker_pool
 from data.videos import clip as clip_lib
 from data.videos import people
 from data.videos import videos_dataset_builder as videos_lib
@@ -113,6 +111,12 @@ def build(folder: str | os.PathLike[str], source: str | os.PathLike[str],
   folder = pathlib.Path(folder)
   videos = people.find_videos(source)
   folder.mkdir(parents=True, exist_ok=True)
+  with record_folder.locked(folder):
+    return _build(folder, videos, recipe, workers, find_faces)
+
+
+def _build(folder, videos, recipe, workers, find_faces) -> Summary:
+  """`build` of a folder that is ours."""
   record_folder.check_recipe(folder, NAME, {
       'version': videos_lib.VERSION, **dataclasses.asdict(recipe),
       'videos': len(videos), 'of': _checksum(videos)})
@@ -153,9 +157,7 @@ def _run(write: Callable[[Part], list[videos_lib.Outcome]],
   if not workers:
     yield from map(write, parts)
     return
-  # Unlike multiprocessing.Pool, it notices a process that died.
-  pool = futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context('spawn'), _start_worker)
+  pool = worker_pool.start(workers)
   try:
     for done in futures.as_completed([pool.submit(write, p) for p in parts]):
       yield done.result()
@@ -167,17 +169,6 @@ def _run(write: Callable[[Part], list[videos_lib.Outcome]],
         'command again to go on') from error
   finally:
     pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-  """One thread for OpenCV; ends with the parent, even if that was killed.
-
-  A worker left behind would write the same files as the next run.
-  """
-  cv2.setNumThreads(1)
-  parent = multiprocessing.parent_process()
-  threading.Thread(target=lambda: (parent.join(), os._exit(1)),
-                   daemon=True).start()
 
 
 def _write_part(recipe: videos_lib.Recipe, find_faces: clip_lib.FindFaces,

@@ -1,5 +1,6 @@
 """Building, resuming and reading a puppets dataset."""
 
+import os
 import pickle
 
 import numpy as np
@@ -65,6 +66,17 @@ def test_a_build_goes_on_where_it_stopped(folder, monkeypatch):
   assert made == [('test', 0)] and len(shard.read_bytes()) == len(content)
 
 
+def test_a_build_that_stopped_in_its_last_split_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(build, 'CLIPS_PER_SHARD', 1)
+  recipe = puppets.Recipe(clips_train=1, clips_test=2, frames=6, size=64,
+                          clips_per_identity=1)
+  build.build(tmp_path, recipe, workers=0)
+  (tmp_path / record_folder.shard_name('puppets', 'test', 1, 2)).unlink()
+  build.build(tmp_path, recipe, workers=0)
+  build.build(tmp_path, recipe, workers=0)  # All of it is there.
+  assert len(source.open_clips(tmp_path, 'test')) == 2
+
+
 def test_another_recipe_or_a_foreign_folder_is_refused(folder, tmp_path):
   with pytest.raises(ValueError, match='frames=6; expected frames=7'):
     build.build(folder, puppets.Recipe(frames=7, clips_train=3, clips_test=1,
@@ -120,3 +132,20 @@ def test_tfds_can_prepare_the_dataset_without_tensorflow(tmp_path):
   builder.download_and_prepare()
   assert source.open_clips(tmp_path / 'puppets', 'train')[0].frames.shape == (
       5, 64, 64, 3)
+
+
+def test_two_builds_of_a_folder_do_not_meet(folder):
+  with record_folder.locked(folder):
+    with pytest.raises(ValueError, match='another process is building there'):
+      build.build(folder, RECIPE, workers=0)
+  build.build(folder, RECIPE, workers=0)
+
+
+def test_a_worker_that_dies_ends_the_build_with_one_line(tmp_path, monkeypatch):
+  monkeypatch.setattr(build, '_serialize', _die)
+  with pytest.raises(ValueError, match='died.*run the command again'):
+    build.build(tmp_path / 'new', RECIPE, workers=1)
+
+
+def _die(job):
+  os._exit(9)

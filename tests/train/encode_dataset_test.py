@@ -117,6 +117,18 @@ def test_references_lie_behind_the_windows_and_not_next_to_them():
   np.testing.assert_array_equal(encode_dataset.outside(117, 118, 3), [117] * 3)
 
 
+def test_a_folder_begun_from_other_clips_is_not_continued(
+    command, tmp_path, capsys, monkeypatch
+):
+  assert cli.main([*command, f'--out={tmp_path}']) == 0
+  assert cli.main([*command, f'--out={tmp_path}']) == 0
+  monkeypatch.setattr(
+      encode_dataset.source, 'fingerprint', lambda clips: [len(clips), 'x']
+  )
+  assert cli.main([*command, f'--out={tmp_path}']) == 2
+  assert 'written with other meta' in capsys.readouterr().err
+
+
 def test_latents_of_two_vaes_are_not_mixed(command, tmp_path):
   assert cli.main([*command, f'--out={tmp_path}']) == 0
   other = bundle.load(tmp_path / 'vae', parts=('vae',)).params['vae']
