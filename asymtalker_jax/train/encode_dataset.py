@@ -193,21 +193,25 @@ def outside(used: int, frames: int, references: int) -> np.ndarray:
 def _encoders(networks: variants.Networks, params, mode: str):
   """Jitted (windows [K,F,H,W,3], portraits [R,H,W,3]) uint8 -> latents, and
   waveform [S] -> features."""
-  vae_encode = functools.partial(networks.encode_video, params['vae'])
-
+  # Parameters are arguments: what a function closes over becomes a constant of
+  # every program, one for each length of a waveform.
   @jax.jit
-  def see(windows, portraits):
+  def see(vae, windows, portraits):
+    vae_encode = functools.partial(networks.encode_video, vae)
     reference = temporal_reference_encoding.encode_reference(
         _to_unit(portraits), vae_encode, networks.chunk.frames, mode
     )
     return vae_encode(_to_unit(windows)), reference
 
   @jax.jit
-  def hear(waveform):
+  def hear(audio, waveform):
     frames = round(waveform.shape[0] / SAMPLES_PER_FRAME)
-    return networks.encode_audio(params['audio'], waveform, frames)
+    return networks.encode_audio(audio, waveform, frames)
 
-  return see, hear
+  held = jax.device_put(params)
+  return (
+      functools.partial(see, held['vae']), functools.partial(hear, held['audio'])
+  )
 
 
 def _to_unit(frames: jax.Array) -> jax.Array:

@@ -267,14 +267,16 @@ class Evaluation:
     self._decode = jax.jit(networks.decode_video)
     self._vae, self._batch, self._networks = vae_params, batch, networks
     self._shift = config.flow.shift
+    # The batch is an argument: closed over it would be a part of the program.
     self._loss = jax.jit(
-        lambda params, key: flow_loss(params, networks, batch, key, config)[1]
+        lambda params, batch, key: flow_loss(
+            params, networks, batch, key, config
+        )[1]
     )
     self._sample = jax.jit(self._draw)
 
-  def _draw(self, params):
+  def _draw(self, params, one):
     plan = self._networks.chunk
-    one = jax.tree.map(lambda x: jnp.asarray(x[:1]), self._batch)
     conditioning = types.Conditioning(
         reference=one.reference, audio=one.audio, continuity=one.latents,
         mask=views.clean_mask(plan.continuity_slots, 1, plan.latent_frames),
@@ -286,7 +288,9 @@ class Evaluation:
 
   def __call__(self, params, step, writer) -> dict[str, float]:
     """Writes a sample beside the ground truth; returns mean losses."""
-    losses_of = [self._loss(params, jax.random.key(i)) for i in range(4)]
+    losses_of = [
+        self._loss(params, self._batch, jax.random.key(i)) for i in range(4)
+    ]
     sample = self._draw_and_decode(params)
     writer.video(step, 'sample', sample)
     if step == 0 or not getattr(self, '_truth_written', False):
@@ -299,5 +303,6 @@ class Evaluation:
     }
 
   def _draw_and_decode(self, params):
-    sample = self._decode(self._vae, self._sample(params))
+    one = jax.tree.map(lambda x: x[:1], self._batch)
+    sample = self._decode(self._vae, self._sample(params, one))
     return sharding.to_host(sample)[0]

@@ -7,7 +7,7 @@ shards and the metadata are written; report.json tells of every video.
 """
 
 import collections
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent import futures
 import dataclasses
 import functools
@@ -50,6 +50,18 @@ class Part:
   def report(self) -> pathlib.Path:
     """Exists when the part is complete."""
     return self.path.with_suffix('.json')
+
+  @property
+  def place(self) -> pathlib.Path:
+    """Has the name of the video that a process is at."""
+    return self.path.with_suffix('.at')
+
+  def current(self) -> people.Video | None:
+    """The video that a process is at, or was when it died."""
+    if not self.place.exists():
+      return None
+    name = self.place.read_text()
+    return next((v for v in self.videos if v.name == name), None)
 
   def outcomes(self) -> list[videos_lib.Outcome]:
     """What became of each video of a complete part."""
@@ -124,10 +136,10 @@ def _build(folder, videos, recipe, workers, find_faces) -> Summary:
   parts = [part for split in people.SPLITS
            for part in _parts(folder, split, videos)]
   missing = [part for part in parts if not part.report.exists()]
-  write = functools.partial(_write_part, recipe, find_faces)
+  look = functools.partial(_examples_of, recipe, find_faces)
   with tqdm.tqdm(total=len(videos), unit='video', desc=NAME) as bar:
     bar.update(len(videos) - sum(len(part.videos) for part in missing))
-    for outcomes in _run(write, missing, workers):
+    for outcomes in _run(look, missing, workers):
       bar.update(len(outcomes))
       for outcome in outcomes:
         if outcome.broken:
@@ -150,41 +162,91 @@ def _parts(folder: pathlib.Path, split: str,
           for i in range(0, len(mine), each)]
 
 
-def _run(write: Callable[[Part], list[videos_lib.Outcome]],
-         parts: Sequence[Part], workers: int
+# Of a video: its outcome, and serialised examples to be made one by one.
+_Look = Callable[[people.Video], tuple[videos_lib.Outcome, Iterator[bytes]]]
+
+
+def _run(look: _Look, parts: Sequence[Part], workers: int
          ) -> Iterator[list[videos_lib.Outcome]]:
-  """Yields what `write` returns for each part, as they come."""
+  """Writes the parts; yields the outcomes of each, as they come."""
   if not workers:
-    yield from map(write, parts)
+    yield from (_write_part(look, frozenset(), part) for part in parts)
     return
-  pool = worker_pool.start(workers)
+  crashing: frozenset[str] = frozenset()
+  while missing := [part for part in parts if not part.report.exists()]:
+    pool = worker_pool.start(workers)
+    try:
+      write = functools.partial(_write_part, look, crashing)
+      tasks = [pool.submit(write, part) for part in missing]
+      for done in futures.as_completed(tasks):
+        yield done.result()
+    except futures.process.BrokenProcessPool as error:
+      at = [video for part in missing if (video := part.current())]
+      found = {video.name for video in at if _crashes(look, video)}
+      if not found - crashing:
+        raise ValueError(
+            'a process died, perhaps for want of memory; it was at one of'
+            f' {[video.name for video in at]}; run the command again to go on,'
+            ' perhaps with fewer --workers') from error
+      crashing |= found
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _crashes(look: _Look, video: people.Video) -> bool:
+  """Whether a process that does nothing but read this video dies of it."""
+  pool = worker_pool.start(1)
   try:
-    for done in futures.as_completed([pool.submit(write, p) for p in parts]):
-      yield done.result()
-  except futures.process.BrokenProcessPool as error:
-    names = [part.videos[0].name for part in parts if not part.report.exists()]
-    raise ValueError(
-        'a process died, for want of memory or of a file that crashes the '
-        f'decoder; it was at one of these or after: {names[:workers]}; run the '
-        'command again to go on') from error
+    pool.submit(_read, look, video).result()
+  except futures.process.BrokenProcessPool:
+    return True
+  except Exception:  # pylint: disable=broad-except
+    return False  # Which the build meets as well, and says.
   finally:
     pool.shutdown(cancel_futures=True)
+  return False
 
 
-def _write_part(recipe: videos_lib.Recipe, find_faces: clip_lib.FindFaces,
+def _read(look: _Look, video: people.Video) -> None:
+  for _ in look(video)[1]:
+    pass
+
+
+def _examples_of(recipe: videos_lib.Recipe, find_faces: clip_lib.FindFaces,
+                 video: people.Video
+                 ) -> tuple[videos_lib.Outcome, Iterator[bytes]]:
+  """The `_Look` of a recipe."""
+  outcome, plans = videos_lib.look(video, recipe, find_faces)
+  serialize = videos_lib.features().serialize_example
+  return outcome, map(serialize, videos_lib.make_examples(video, plans, recipe))
+
+
+def _write_part(look: _Look, crashing: Set[str],
                 part: Part) -> list[videos_lib.Outcome]:
-  """Writes the records and then the report of a part."""
+  """Writes the records and then the report of a part.
+
+  Args:
+    look: at a video.
+    crashing: names of videos that are not to be read.
+    part: to write.
+  """
   outcomes = []
 
   def records():
     for video in part.videos:
-      outcome, plans = videos_lib.look(video, recipe, find_faces)
+      if video.name in crashing:
+        outcomes.append(videos_lib.Outcome(
+            video=video.name, broken='crashes the process that reads it'))
+        continue
+      part.place.write_text(video.name)
+      outcome, examples = look(video)
       outcomes.append(outcome)
-      for example in videos_lib.make_examples(video, plans, recipe):
-        yield serialize(example)
+      yield from examples
 
-  serialize = videos_lib.features().serialize_example
-  record_folder.write_records(part.path, records())
+  try:
+    record_folder.write_records(part.path, records())
+  finally:  # Not reached by a process that dies: it leaves where it was.
+    part.place.unlink(missing_ok=True)
   files.write(part.report, json.dumps(
       [dataclasses.asdict(outcome) for outcome in outcomes]).encode())
   return outcomes

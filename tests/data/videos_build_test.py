@@ -1,5 +1,6 @@
 """A folder of videos becomes a dataset; bad files are named, work resumes."""
 
+import functools
 import json
 import os
 
@@ -171,15 +172,40 @@ def test_the_face_finder_sees_two_heads():
   assert sorted(left // 128 for left, _, _ in sure) == [0, 1]
 
 
-def die(part):
-  del part
-  os._exit(1)  # As a decoder that crashes does.
+def die_at_eve(video):
+  if video.path.stem == 'eve':
+    os._exit(1)  # As a decoder that crashes does.
+  return videos.Outcome(video=video.name), iter([b'example'])
 
 
-def test_a_process_that_dies_is_reported(folder, tmp_path):
-  parts = build._parts(tmp_path, 'test', build.people.find_videos(folder))
-  with pytest.raises(ValueError, match='a process died.*test/eve/e.mkv'):
-    list(build._run(die, parts, workers=1))
+def die_once(folder, video):
+  try:
+    (folder / video.path.stem).mkdir()
+  except FileExistsError:
+    return videos.Outcome(video=video.name), iter([b'example'])
+  os._exit(1)  # As for want of memory.
+
+
+def two_parts(folder):
+  make = lambda name: build.people.Video(
+      path=folder / f'{name}.mp4', name=name, split='train', person=name)
+  return [build.Part(path=folder / f'{i}.array_record', split='train',
+                     videos=[make(name) for name in names])
+          for i, names in enumerate((('ann', 'eve', 'joe'), ('kim',)))]
+
+
+def test_a_video_that_crashes_its_process_is_left_out(tmp_path):
+  found = list(build._run(die_at_eve, two_parts(tmp_path), workers=2))
+  broken = {o.video: o.broken for part in found for o in part}
+  assert broken == {'ann': '', 'joe': '', 'kim': '',
+                    'eve': 'crashes the process that reads it'}
+  assert not list(tmp_path.glob('*.at'))
+
+
+def test_a_process_that_dies_of_something_else_is_reported(tmp_path):
+  look = functools.partial(die_once, tmp_path)
+  with pytest.raises(ValueError, match="process died.*at one of .'ann'.*again"):
+    list(build._run(look, two_parts(tmp_path)[:1], workers=1))
 
 
 def test_tfds_can_prepare_the_dataset_without_tensorflow(tmp_path):
