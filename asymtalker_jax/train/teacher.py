@@ -260,6 +260,22 @@ def train(
   return result
 
 
+def held_out_loss(
+    networks: variants.Networks,
+    config: ml_collections.ConfigDict,
+    params: types.Params,
+    batch: types.TeacherBatch,
+    key: jax.Array,
+) -> dict[str, jax.Array]:
+  """Logs of `flow_loss` over B windows, one at a time: every device computes
+  all of them, and has room for one beside the state of a training."""
+  windows = batch.latents.shape[0]
+  return program.mean_over_microbatches(
+      lambda rows: flow_loss(params, networks, *rows, config)[1],
+      (batch, noise_lib.example_keys(key, windows)), windows,
+  )
+
+
 class Evaluation:
   """Held-out loss and one guided sample, drawn the same way every time."""
 
@@ -267,12 +283,7 @@ class Evaluation:
     self._decode = jax.jit(networks.decode_video)
     self._vae, self._batch, self._networks = vae_params, batch, networks
     self._shift = config.flow.shift
-    # The batch is an argument: closed over it would be a part of the program.
-    self._loss = jax.jit(
-        lambda params, batch, key: flow_loss(
-            params, networks, batch, key, config
-        )[1]
-    )
+    self._loss = jax.jit(functools.partial(held_out_loss, networks, config))
     self._sample = jax.jit(self._draw)
 
   def _draw(self, params, one):

@@ -78,8 +78,8 @@ def test_teacher_notes_how_its_data_was_encoded(
   seen = {}
   state = types.SimpleNamespace(ema=params['dit'])
   monkeypatch.setattr(
-      loop, 'train', lambda *unused, **options: types.SimpleNamespace(
-          state=state, step=1, stopped='steps', new=True))
+      loop, 'train', lambda *unused, **options: loop.Result(
+          state=state, step=1, stopped='steps'))
   monkeypatch.setattr(bundle, 'save', lambda *unused, **what: seen.update(what))
   teacher.train(config('teacher'), data, str(tmp_path / 'teacher'))
   expected = variants.values_of('micro') | {'reference_encoding': 'static'}
