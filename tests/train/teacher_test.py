@@ -48,13 +48,15 @@ def oracle(batch, answer):
 def test_loss_is_the_square_of_a_known_error(error):
   data = batch()
   # x = (1 - sigma) x0 + sigma noise, so noise - x0 = (x - x0) / sigma.
-  networks = oracle(data, lambda x, sigma, _: (x - data.latents) / sigma + error)
+  networks = oracle(
+      data, lambda x, sigma, _: (x - data.latents) / sigma + error
+  )
   loss, logs = teacher.flow_loss(
       None, networks, data, jax.random.key(1), config()
   )
   # Float32 rounding of x, over a sigma of at least 0.005 (1e-7 / 0.005)^2.
-  np.testing.assert_allclose(loss, error**2, rtol=1e-4, atol=1e-8)
-  np.testing.assert_allclose(logs['velocity_mse'], error**2, rtol=1e-4, atol=1e-8)
+  for value in (loss, logs['velocity_mse']):
+    np.testing.assert_allclose(value, error**2, rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize('cold_start', [0.0, 1.0])
