@@ -14,8 +14,11 @@ def enable() -> None:
 
   ASYMTALKER_CACHE names another folder, or nothing to switch the cache off. A
   program for one processor may crash on another, so every kind of processor has
-  its own folder. A folder that cannot be made only costs time.
+  its own folder. A folder that cannot be made only costs time. JAX's own
+  JAX_COMPILATION_CACHE_DIR holds where it is set.
   """
+  if jax.config.jax_compilation_cache_dir:
+    return
   root = os.environ.get('ASYMTALKER_CACHE')
   if root == '':
     return

@@ -202,7 +202,12 @@ def _rows(path: pathlib.Path, lines: Iterable[str]) -> Iterator[dict]:
         for key in ('video', 'image', 'audio')
     }
     files['audio'] = files['audio'] or files['video']
-    yield files | {'name': _NAME.sub('_', name).lstrip('.')}
+    yield files | {'name': case_name(name)}
+
+
+def case_name(text: str) -> str:
+  """Text as the name of a case: other characters become '_'."""
+  return _NAME.sub('_', text).lstrip('.')
 
 
 def _parsed(

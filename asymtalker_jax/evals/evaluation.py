@@ -144,7 +144,7 @@ def _finish(
   code = 1 if failures else 0
   if failures:
     tables.append(report.failure_lines(failures))
-  if options.published and options.clips:
+  if options.published:
     tables.append(_write_paper_table(options, metrics, out))
   if bounds is not None:
     text, passed = _check_gate(options, bounds, metrics)

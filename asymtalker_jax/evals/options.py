@@ -62,6 +62,8 @@ class Options:
   def _check_clips(self) -> None:
     if not self.clips and not self.seconds:
       raise ValueError('--clips=0 and --seconds=0: expected one above 0')
+    if self.published and not self.clips:
+      raise ValueError('--published and --clips=0: no figures for its table')
     if self.videos and self.part:
       raise ValueError('--part and --videos: nothing to generate')
     if self.part and (self.seconds or self.published):

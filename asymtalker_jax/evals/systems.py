@@ -100,23 +100,29 @@ def fitted(
 
 
 class Folder:
-  """Videos that some other program made, NAME.mp4 for the case NAME."""
+  """Videos that some other program made, NAME.mp4 for the case NAME; names
+  are made those of cases, so that 'a (1).mp4' is found."""
 
   def __init__(self, path: str | os.PathLike, may_be_empty: bool = False):
     """Args: path: the folder. may_be_empty: or not be there at all.
 
     Raises:
       FileNotFoundError: no such folder, or no video in it.
+      ValueError: two videos of one case.
     """
     self.path = pathlib.Path(path)
     there = self.path.is_dir()
     if not there and not may_be_empty:
       raise FileNotFoundError(f'{path}: no such folder of videos')
-    self._files = {
-        file.stem: file
-        for file in sorted(self.path.iterdir() if there else ())
-        if file.suffix.lower() in CONTAINERS and not file.name.startswith('.')
-    }
+    self._files = {}
+    for file in sorted(self.path.iterdir() if there else ()):
+      if file.suffix.lower() in CONTAINERS and not file.name.startswith('.'):
+        other = self._files.setdefault(cases_lib.case_name(file.stem), file)
+        if other != file:
+          raise ValueError(
+              f'{path}: {other.name} and {file.name} are videos of one case;'
+              ' expected one'
+          )
     if not self._files and not may_be_empty:
       raise FileNotFoundError(
           f'{path}: no videos; expected files that end in one of {CONTAINERS}'

@@ -217,9 +217,7 @@ def _has_mp3_length(path: str) -> bool:
 def _open_container(path: str) -> Blocks:
   """Audio stream of a media container."""
   with video.open_container(path) as container:
-    if not container.streams.audio:
-      raise ValueError(f'{path}: no audio in this file')
-    stream = container.streams.audio[0]
+    stream = video.first_stream(path, container, 'audio')
     rate, channels = stream.rate, stream.channels
   return Blocks(
       sample_rate_hz=rate,
@@ -231,7 +229,7 @@ def _open_container(path: str) -> Blocks:
 def _container_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
   """Blocks of a container from its time zero, as long as the header says."""
   with video.open_container(path) as container:
-    stream = container.streams.audio[0]
+    stream = video.first_stream(path, container, 'audio')
     end = video.declared_end_s(container, stream)
     declared = np.inf if end is None else round(end * rate)
     # The tag of Matroska is rounded to milliseconds: no place to cut at.

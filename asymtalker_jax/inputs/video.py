@@ -192,10 +192,22 @@ def _timed(container, stream) -> Iterator[tuple[av.VideoFrame, float]]:
     yield frame, time
 
 
+def first_stream(path: str | os.PathLike, container, kind: str):
+  """The first stream of a container that is 'video' or 'audio'.
+
+  Raises:
+    ValueError: there is none, or its header names no codec that exists.
+  """
+  streams = getattr(container.streams, kind)
+  if not streams:
+    raise ValueError(f'{os.fspath(path)}: no {kind} in this file')
+  if streams[0].codec_context is None:
+    raise ValueError(f'{os.fspath(path)}: {kind} in an unknown or damaged codec')
+  return streams[0]
+
+
 def _video_stream(path, container):
-  if not container.streams.video:
-    raise ValueError(f'{os.fspath(path)}: no video stream')
-  stream = container.streams.video[0]
+  stream = first_stream(path, container, 'video')
   _check_size(path, stream.width, stream.height)
   return stream
 

@@ -31,14 +31,11 @@ def _clip(seed):
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
   folder = tmp_path_factory.mktemp('models')
-  # Every test compiles the same programs: once is enough.
-  os.environ['ASYMTALKER_CACHE'] = str(folder / 'cache')
   tiny_bundle.write(folder / 'bundle')
   reader_lib.save(
       folder / 'reader', speaking_boxes.READER, speaking_boxes.params()
   )
-  yield folder
-  del os.environ['ASYMTALKER_CACHE']
+  return folder
 
 
 @pytest.fixture
@@ -355,6 +352,7 @@ def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
     ('--part=2/2', '0 <= I < N'),
     ('--part=0/2 --seconds=10', '--part makes videos of clips only'),
     ('--part=0/2 --published=hdtf', '--part makes videos of clips only'),
+    ('--clips=0 --seconds=10 --published=hdtf', 'no figures for its table'),
     ('--part=0/2 --gate=GATE', '--part scores nothing'),
     ('--videos=nowhere', 'no such folder of videos'),
     ('--videos=a,b --seconds=10', 'expected one folder'),

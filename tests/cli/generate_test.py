@@ -55,13 +55,6 @@ def inputs(tmp_path_factory):
   return folder
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-  monkeypatch.setenv(
-      'ASYMTALKER_CACHE', str(tmp_path_factory.getbasetemp() / 'xla')
-  )
-
-
 def words(inputs, video_path, **changes):
   values = dict(
       bundle=inputs / 'bundle', image=inputs / 'face.png',
@@ -184,7 +177,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(inputs, tmp_path, size):
       [sys.executable, '-c', FULL_DISK, str(size),
        *words(inputs, tmp_path / 'x.mp4', steps=1)],
       capture_output=True, text=True, cwd=ROOT, check=False,
-      env=os.environ | {'ASYMTALKER_CACHE': ''},
+      env=os.environ | {'JAX_ENABLE_COMPILATION_CACHE': '0'},
   )
   assert done.returncode == 2, done.stderr
   last = done.stderr.splitlines()[-1]

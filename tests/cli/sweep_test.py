@@ -50,15 +50,13 @@ def get_config():
 
 @pytest.fixture(scope='module')
 def sweep(tmp_path_factory):
-  """Config of a sweep; compiled programs are kept beside it."""
+  """Config of a sweep."""
   pytest.importorskip('espeakng_loader')
   folder = tmp_path_factory.mktemp('sweep')
   tiny_bundle.write(folder / 'bundle')
   path = folder / 'small.py'
   path.write_text(SWEEP.replace('BUNDLE', str(folder / 'bundle')))
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('ASYMTALKER_CACHE', str(folder / 'cache'))
-    yield path
+  return path
 
 
 def words(path, out, *more):

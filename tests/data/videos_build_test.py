@@ -70,7 +70,7 @@ def test_clips_are_read_back_and_the_rest_is_counted_and_named(
                'train/ann/faceless.mp4: no face',
                'train/ann/crowd.mp4: several faces',
                'train/ann/corrupt.mp4: not a readable media file',
-               'train/ann/voice.mp4: no video stream'):
+               'train/ann/voice.mp4: no video in this file'):
     assert line in text
   report = json.loads((tmp_path / 'out' / 'report.json').read_text())
   assert [o['video'] for o in report if o['clips']] == [

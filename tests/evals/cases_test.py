@@ -125,6 +125,20 @@ def test_videos_of_others_are_found_by_name(tmp_path):
   assert len(frames) == len(truth.frames) == FRAMES
 
 
+def test_videos_of_others_have_the_file_name_of_ground_truth(tmp_path):
+  name, peer = 'a clip (1).mp4', tmp_path / 'peer'
+  peer.mkdir()
+  write_video(tmp_path / name)
+  write_video(peer / name)
+  cases = manifest(tmp_path, {'video': name})
+  folder = systems.Folder(peer)
+  assert not folder.missing(cases.names) and not folder.others(cases.names)
+  assert len(list(folder(cases[0]))) == FRAMES
+  write_video(peer / 'a_clip_1_.mp4')
+  with pytest.raises(ValueError, match='are videos of one case; expected one'):
+    systems.Folder(peer)
+
+
 def test_the_fingerprint_changes_with_every_file_of_a_row(tmp_path):
   for name in ('a.mp4', 'a.png', 'a.wav'):
     (tmp_path / name).write_bytes(b'1')

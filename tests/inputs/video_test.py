@@ -147,13 +147,23 @@ def test_missing_file(tmp_path):
         ('made_zero_bytes', 'empty'),
         ('made_truncated_no_moov', 'not a readable media file'),
         ('made_truncated_faststart', 'truncated after 3.07 s of 6.63 s'),
-        ('made_audio_only', 'no video stream'),
+        ('made_audio_only', 'no video in this file'),
     ],
 )
 def test_unusable_files(name, word):
   with pytest.raises(ValueError, match=word) as error:
     video.read_frames(shared_media.path(f'raw/{name}.mp4'))
   assert '\n' not in str(error.value)
+
+
+def test_a_codec_that_does_not_exist(tmp_path):
+  path = write(tmp_path / 'x.mp4', np.arange(25) / 25, [9] * 25)
+  data = path.read_bytes()
+  assert data.count(b'avc1') == 2  # As a brand of the file, and of the stream.
+  path.write_bytes(data.replace(b'avc1', b'zzzz'))
+  for read in (video.probe, video.read_frames):
+    with pytest.raises(ValueError, match='unknown or damaged codec'):
+      read(path)
 
 
 def test_rotation_metadata_is_applied():

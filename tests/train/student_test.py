@@ -56,7 +56,6 @@ def trained(tmp_path_factory):
     return evaluate(self, *args)
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('ASYMTALKER_CACHE', str(root / 'xla'))
     patch.setitem(variants.VARIANTS, 'nano', case.networks().values)
     patch.setattr(sharding, 'put_parameters', put_and_note)
     patch.setattr(student.Evaluation, '__call__', count_and_evaluate)
