@@ -36,9 +36,20 @@ spot=()
 [ "${SPOT:-1}" = 0 ] || spot=(--spot)
 where=(--project="$PROJECT" --zone="$ZONE")
 
+# Of the slice; NONE only where gcloud says that there is none. When it cannot
+# tell (network, credentials, quota of requests), asks until it can.
 state() {
-  gcloud compute tpus queued-resources describe "$NAME" "${where[@]}" \
-    --format='value(state.state)' 2>/dev/null || echo NONE
+  local said
+  # The state goes out past `said`, which gets what stands on stderr.
+  until { said=$(gcloud compute tpus queued-resources describe "$NAME" \
+    "${where[@]}" --format='value(state.state)' 2>&1 >&3); } 3>&1; do
+    if [[ $said == *NOT_FOUND* ]]; then
+      echo NONE
+      return
+    fi
+    echo "$(date +%T) $NAME: state unknown, asking again: $said" >&2
+    sleep 30
+  done
 }
 
 remove() {
@@ -56,7 +67,8 @@ await_slice() {
       NONE)
         gcloud compute tpus queued-resources create "$NAME" "${where[@]}" \
           --node-id="$NAME" --accelerator-type="$accelerator" \
-          --runtime-version="$runtime" "${spot[@]}"
+          --runtime-version="$runtime" "${spot[@]}" ||
+          echo "$(date +%T) $NAME: not created, see above; asking again" >&2
         ;;
       FAILED | SUSPENDED) remove ;;
       *) echo "$(date +%T) $NAME: $now" ;;

@@ -14,6 +14,7 @@ Example of the method (K windows, R spare references, N frames):
   identity           [] int64
 """
 
+import hashlib
 import json
 import os
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -39,6 +40,7 @@ class EncodedDataset(Sequence):
     split: its name.
     meta: what the writer noted: variant, checkpoint of the VAE, geometry.
     shapes: field -> shape of the first example.
+    fingerprint: changes with all of these and with the number of examples.
   """
 
   def __init__(self, directory: str, split: str):
@@ -46,6 +48,8 @@ class EncodedDataset(Sequence):
     self.directory, self.split = directory, split
     self.meta = index['meta']
     self.shapes = {k: tuple(v) for k, v in index['shapes'].items()}
+    text = json.dumps(index, sort_keys=True)
+    self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
     self._count = index['count']
     self._per_shard = index['examples_per_shard']
     self._paths = [os.path.join(directory, name) for name in index['shards']]

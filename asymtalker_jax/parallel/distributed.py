@@ -33,6 +33,8 @@ _VARIABLES = (
 # When JAX's own time runs out it aborts the process, with a stack trace; ours
 # comes first by this many seconds.
 _GRACE_S = 600
+# At the end the others wait while process 0 writes a bundle of many gigabytes.
+_SHUTDOWN_S = 3600
 
 
 def find_cluster(
@@ -135,7 +137,8 @@ def start(arguments: Mapping[str, Any], timeout_s: float) -> None:
   def connect():
     try:
       jax.distributed.initialize(
-          **arguments, initialization_timeout=round(timeout_s + _GRACE_S)
+          **arguments, initialization_timeout=round(timeout_s + _GRACE_S),
+          shutdown_timeout_seconds=_SHUTDOWN_S,
       )
     except BaseException as error:  # Raised again where it can be handled.
       failed.append(error)

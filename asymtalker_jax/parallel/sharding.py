@@ -87,13 +87,17 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec((mesh_lib.DATA, mesh_lib.FSDP)))
 
 
-def check_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-  """Raises ValueError unless the mesh divides the global batch size."""
+def check_batch_size(
+    batch_size: int, mesh: jax.sharding.Mesh, microbatches: int = 1
+) -> None:
+  """Raises ValueError unless the mesh divides every part of a global batch;
+  a part that it does not divide would be computed whole on each device."""
   data, fsdp = mesh.shape[mesh_lib.DATA], mesh.shape[mesh_lib.FSDP]
-  if batch_size < 1 or batch_size % (data * fsdp):
+  if batch_size < 1 or batch_size % (data * fsdp * microbatches):
+    times = f' x microbatches={microbatches}' if microbatches > 1 else ''
     raise ValueError(
         f'batch_size={batch_size} must be a positive multiple of'
-        f' {data * fsdp} (mesh data={data} x fsdp={fsdp})'
+        f' {data * fsdp * microbatches} (mesh data={data} x fsdp={fsdp}{times})'
     )
 
 

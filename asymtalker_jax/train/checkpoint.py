@@ -28,7 +28,8 @@ from asymtalker_jax.train import difference
 
 BEST = ('', 'min', 'max')
 # Config keys (dotted prefixes) that may change between save and resume: they
-# decide how long, how often and where, not what is computed.
+# decide how long, how often and where, not what is computed. (A schedule that
+# ends with `steps` has them in `optimizer.total_steps`, which may not.)
 FREE_KEYS = (
     'checkpoint',
     'eval_every',
@@ -38,7 +39,9 @@ FREE_KEYS = (
     'log_every',
     'max_minutes',
     'mesh',
+    'microbatches',
     'profile_steps',
+    'remat',
     'save_every_minutes',
     'steps',
 )

@@ -67,12 +67,15 @@ class Job:
   Attributes:
     part: of a bundle: 'vae', 'teacher' or 'dit'.
     tokens: that an example adds to the loss; 0 where there are none.
+    sources: what it learns from, as JSON values; a run does not go on with
+      others than it began with.
     programs: makes the steps as shapes, named as the step functions: what they
       need is counted where the peak of the devices is known.
   """
 
   part: str = ''
   tokens: int = 0
+  sources: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   programs: Callable[[], Sequence[program_lib.Program]] = tuple
 
 
@@ -128,7 +131,9 @@ def train(
   config = checkpoint.plain(config)
   _check(config)
   mesh = mesh_lib.make_mesh() if mesh is None else mesh
-  sharding.check_batch_size(config['batch_size'], mesh)
+  sharding.check_batch_size(
+      config['batch_size'], mesh, config.get('microbatches', 1)
+  )
   rule = state_lib.placement(config['host_memory'])
   peak = throughput.peak_flops(mesh)
   timer = throughput.Timer(
@@ -137,7 +142,8 @@ def train(
   )
   options = config['checkpoint']
   saver = checkpoint.Checkpointer(
-      os.path.join(workdir, start.CHECKPOINTS), config,
+      os.path.join(workdir, start.CHECKPOINTS),
+      config | {'sources': dict(job.sources)},
       save_every_minutes=config['save_every_minutes'], keep=options['keep'],
       best=options['best_mode'] if options['best_metric'] else '',
   )

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 
 from asymtalker_jax.parallel import sharding
 
@@ -95,10 +96,16 @@ def abstract_key(mesh: jax.sharding.Mesh) -> jax.ShapeDtypeStruct:
 
 
 def abstract_batch(
-    batch: Any, size: int, mesh: jax.sharding.Mesh
+    batch: Any, config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh
 ) -> Any:
-  """Returns shapes [size, ...] float32 for a tree of shapes of one example."""
-  sharding.check_batch_size(size, mesh)
+  """Returns shapes [batch_size, ...] float32 for a tree of shapes of one
+  example.
+
+  Raises:
+    ValueError: the mesh does not divide the batch or a microbatch.
+  """
+  size = config.batch_size
+  sharding.check_batch_size(size, mesh, config.microbatches)
   return jax.tree.map(
       lambda shape: jax.ShapeDtypeStruct(
           (size, *shape), jnp.float32, sharding=sharding.batch_sharding(mesh)

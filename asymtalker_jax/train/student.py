@@ -18,6 +18,7 @@ from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import rollout
 from asymtalker_jax.asymmetric_distillation import views
 from asymtalker_jax.flow import samplers
+from asymtalker_jax.inputs import encoded
 from asymtalker_jax.inputs import loader
 from asymtalker_jax.models import variants
 from asymtalker_jax.parallel import mesh as mesh_lib
@@ -86,6 +87,7 @@ def train(
       on_eval=Evaluation(d, frozen, held_out), mesh=mesh,
       job=loop.Job(
           part='dit', tokens=throughput.tokens_of(networks),
+          sources=_sources(data, teacher),
           programs=functools.partial(programs, config, mesh),
       ),
   )
@@ -104,6 +106,15 @@ def train(
         origin=source.origin,
     )
   return result
+
+
+def _sources(data: str, teacher: str) -> dict[str, str]:
+  """Names of the contents that a student learns from."""
+  sums = bundle_lib.open_bundle(teacher, ()).config['sha256']
+  return {
+      'data': encoded.open_encoded(data, 'train').fingerprint,
+      'teacher': sums.get('teacher', teacher),
+  }
 
 
 def programs(
@@ -135,7 +146,7 @@ def programs(
   )
   shardings = jax.tree.map(lambda x: x.sharding, state)
   args = (
-      state, program.abstract_batch(batch, config.batch_size, mesh),
+      state, program.abstract_batch(batch, config, mesh),
       program.abstract_key(mesh), frozen,
   )
   plain = config.copy_and_resolve_references()

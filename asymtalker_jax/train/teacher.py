@@ -16,6 +16,7 @@ from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import views
 from asymtalker_jax.flow import losses, path, samplers
 from asymtalker_jax.flow import noise as noise_lib
+from asymtalker_jax.inputs import encoded
 from asymtalker_jax.inputs import loader
 from asymtalker_jax.models import variants
 from asymtalker_jax.parallel import mesh as mesh_lib
@@ -189,7 +190,7 @@ def programs(
           function=program.jit_step(step(t), shardings, mesh),
           args=(
               state,
-              program.abstract_batch(batch, config.batch_size, mesh),
+              program.abstract_batch(batch, config, mesh),
               program.abstract_key(mesh),
           ),
           trips={},
@@ -244,6 +245,7 @@ def train(
       init_args=lambda: (jax.random.key(config.seed),), mesh=mesh,
       job=loop.Job(
           part='teacher', tokens=throughput.tokens_of(networks),
+          sources={'data': encoded.open_encoded(data, 'train').fingerprint},
           programs=functools.partial(programs, config, mesh),
       ),
       on_eval=lambda state, step, writer: evaluation(state.ema, step, writer),

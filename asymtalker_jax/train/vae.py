@@ -157,7 +157,9 @@ def train(
       config, workdir, init, step, batches,
       init_args=lambda: (jax.random.key(config.seed),),
       on_eval=functools.partial(_evaluate, networks, held_out),
-      job=loop.Job(part='vae'),
+      job=loop.Job(
+          part='vae', sources={'data': source.fingerprint(clips)}
+      ),
   )
   if not result.at_end:
     return result

@@ -41,6 +41,10 @@ def test_batch_that_the_mesh_does_not_divide_is_refused():
   sharding.check_batch_size(16, mesh)
   with pytest.raises(ValueError, match='batch_size=12 .* multiple of 8'):
     sharding.check_batch_size(12, mesh)
+  sharding.check_batch_size(16, mesh, microbatches=2)
+  # Each device would compute all 8 rows of a part: more work, no less memory.
+  with pytest.raises(ValueError, match='multiple of 32 .* microbatches=4'):
+    sharding.check_batch_size(16, mesh, microbatches=4)
 
 
 def test_rows_of_a_process_follow_its_devices():

@@ -64,13 +64,14 @@ def step(state, batch, key):
 
 def run(workdir, step_fn=step, **changes):
   on_eval, pick = changes.pop('on_eval', None), changes.pop('pick', None)
+  job = loop.Job(sources=changes.pop('sources', {}))
   config = CONFIG | changes
   batches = loader.batches(
       list(range(10)), Noisy(), config['batch_size'], 0, threads=1
   )
   return loop.train(
       config, str(workdir), init, step_fn, batches, on_eval=on_eval, pick=pick,
-      init_args=lambda: (jax.random.key(1),),
+      init_args=lambda: (jax.random.key(1),), job=job,
   )
 
 
@@ -86,6 +87,13 @@ def test_run_in_two_pieces_is_bit_identical_to_one(tmp_path):
   chex.assert_trees_all_equal(whole.state, pieces.state)
   assert pieces.step == 6 and pieces.stopped == 'steps'
   assert losses(tmp_path / 'whole')[6] == losses(tmp_path / 'pieces')[6]
+
+
+def test_a_run_does_not_go_on_from_other_data(tmp_path):
+  run(tmp_path, steps=2, sources={'data': 'old'})
+  with pytest.raises(ValueError, match="sources.data: 'old' in .* 'new' now"):
+    run(tmp_path, sources={'data': 'new'})
+  assert run(tmp_path, sources={'data': 'old'}).step == 6
 
 
 def evaluate(state, number, writer):
