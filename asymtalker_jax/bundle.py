@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from asymtalker_jax import files
+from asymtalker_jax import sampler_values
 from asymtalker_jax import tensor_file
 from asymtalker_jax import types
 from asymtalker_jax.models import random_weights
@@ -37,21 +38,6 @@ FORMAT = 1
 PARTS = ('vae', 'dit', 'teacher', 'audio')
 PRETRAINED = os.path.join(os.path.dirname(__file__), 'pretrained')
 RANDOM = 'random:'
-CARRIES = ('reencode', 'latent')
-SAMPLER = {
-    'timesteps': [1000.0, 750.0, 500.0, 250.0],
-    'shift': 5.0,
-    # One of types.ROUNDINGS.
-    'timestep_rounding': 'float32',
-    # Strength of the Lab transfer to the portrait, see generate/color.
-    'color_correction': 0.0,
-    # What a chunk takes from the one before, see generate/long_video.
-    'continuity_carry': 'reencode',
-}
-_CHOICES = {
-    'timestep_rounding': types.ROUNDINGS,
-    'continuity_carry': CARRIES,
-}
 _CONFIG_KEYS = {'format', 'variant', 'model', 'sampler', 'sha256'}
 _UNUSED = 'unused'
 _EXACT = ('latent_mean', 'latent_std')  # Few numbers that move all others.
@@ -142,7 +128,8 @@ def save(
     variant: name of the sizes, for people.
     model: values for `variants.build`.
     params: part -> parameters, read one by one; empty parts are left out.
-    sampler: few-step sampler of the student, what differs from SAMPLER.
+    sampler: few-step sampler of the student, what differs from
+      `sampler_values.DEFAULTS`.
     dtype: of the stored weights, one of STORED; None for their own. The
       statistics of the latents always keep theirs.
     origin: of converted weights.
@@ -154,7 +141,9 @@ def save(
   if dtype not in (*STORED, None):
     raise ValueError(f'dtype {dtype!r}: expected one of {STORED}')
   folder = os.fspath(folder)
-  sampler = _sampler(folder, SAMPLER | (sampler or {}))
+  sampler = sampler_values.check(
+      folder, sampler_values.DEFAULTS | (sampler or {})
+  )
   expected = _expected_shapes(variants.build(model), tuple(params))
   os.makedirs(folder, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix='.new-', dir=folder) as fresh:
@@ -286,7 +275,7 @@ def _random(name: str, parts: Sequence[str]) -> Bundle:
   values = variants.values_of(variant)
   networks = variants.build(values)
   config = dict(format=FORMAT, variant=variant, model=values,
-                sampler=dict(SAMPLER), sha256={})  # pyformat: disable
+                sampler=dict(sampler_values.DEFAULTS), sha256={})
 
   def tensor(part, path, shape):
     read = functools.partial(
@@ -337,42 +326,10 @@ def _read_config(folder: str) -> dict[str, Any]:
     if not isinstance(config.get(key, {}), dict):
       raise ValueError(f'{path}: {key} is not an object')
   # Bundles from before there were the others were made without.
-  defaults = {k: SAMPLER[k] for k in SAMPLER.keys() - {'timesteps', 'shift'}}
-  config['sampler'] = _sampler(path, defaults | config['sampler'])
+  old = {k: v for k, v in sampler_values.DEFAULTS.items()
+         if k not in ('timesteps', 'shift')}
+  config['sampler'] = sampler_values.check(path, old | config['sampler'])
   return config
-
-
-def _sampler(where: str, values: dict[str, Any]) -> dict[str, Any]:
-  if set(values) != set(SAMPLER):
-    raise ValueError(
-        f'{where}: sampler has {sorted(values)}; expected {sorted(SAMPLER)}'
-    )
-  for key, choices in _CHOICES.items():
-    if values[key] not in choices:
-      raise ValueError(
-          f'{where}: {key} {values[key]!r}; expected one of {choices}'
-      )
-  strength = values['color_correction']
-  if not _is_number(strength) or not 0 <= strength <= 1:
-    raise ValueError(f'{where}: color_correction {strength!r}; expected 0 to 1')
-  if not _is_number(values['shift']) or not 0 < values['shift'] < math.inf:
-    raise ValueError(
-        f'{where}: shift {values["shift"]!r}; expected a number above 0'
-    )
-  steps = values['timesteps']
-  known = isinstance(steps, (list, tuple)) and all(map(_is_number, steps))
-  if not (
-      known and steps and list(steps) == sorted(set(steps), reverse=True)
-      and 0 < steps[-1] and steps[0] <= 1000
-  ):  # pyformat: disable
-    raise ValueError(
-        f'{where}: timesteps {steps!r}; expected descending ones in (0, 1000]'
-    )
-  return values
-
-
-def _is_number(value: Any) -> bool:
-  return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _origin(folder: str, config: dict[str, Any]) -> Origin | None:

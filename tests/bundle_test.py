@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax.models import variants
 
 MODEL = variants.values_of('micro')
@@ -177,7 +178,7 @@ def model(**parts):
 
 
 def sampler(**values):
-  return dict(sampler=bundle.SAMPLER | values)
+  return dict(sampler=sampler_values.DEFAULTS | values)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_old_bundles_read_without_what_came_later(broken):
   assert config['sampler'].pop('color_correction') == 0.0
   assert config['sampler'].pop('continuity_carry') == 'reencode'
   path.write_text(json.dumps(config))
-  assert bundle.load(broken).config['sampler'] == bundle.SAMPLER
+  assert bundle.load(broken).config['sampler'] == sampler_values.DEFAULTS
   config['sampler']['timestep_rounding'] = 'float8'
   path.write_text(json.dumps(config))
   fails(broken, "'float8'", 'bfloat16')

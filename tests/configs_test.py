@@ -6,12 +6,12 @@ import pathlib
 import jax
 import pytest
 
-from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax.asymmetric_distillation import views
 from asymtalker_jax.flow import losses, path
 from asymtalker_jax.models import variants
 from asymtalker_jax.temporal_reference_encoding import MODES
-from asymtalker_jax.train import distillation, loop, optimizer
+from asymtalker_jax.train import loop, optimizer
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'configs'
 NAMES = sorted(p.stem for p in FOLDER.glob('*.py'))
@@ -83,7 +83,7 @@ def test_student_config_is_the_method():
   assert views.Arm(**values.continuity) == views.Arm(
       student='self', teacher='ground_truth', critic='ground_truth'
   )
-  assert values.continuity_carry == bundle.CARRIES[0]
+  assert values.continuity_carry == sampler_values.CARRIES[0]
   optimizer.build(values.critic_optimizer)
   # The published noise levels are those of the published size.
   shift = config('student', 'pro').flow.shift

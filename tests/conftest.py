@@ -1,5 +1,5 @@
 """One cache of compiled programs for all tests of a run and what they start:
-many compile the same, and compiling is most of their time."""
+many compile the same."""
 
 import os
 import tempfile

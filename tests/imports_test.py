@@ -12,22 +12,29 @@ TABLE = {
     'types': (set(), {'flax'}),
     'files': (set(), {'flax'}),
     'tensor_file': (set(), {'flax'}),
+    'sampler_values': ({'types'}, {'flax'}),
     'parallel': (set(), {'flax'}),
     'flow': ({'types'}, {'flax'}),
     'temporal_reference_encoding': ({'types'}, {'flax'}),
     'models': ({'types', 'parallel'}, set()),
     'asymmetric_distillation': ({'types', 'flow'}, {'flax'}),
     'inputs': ({'types'}, {'flax'}),
-    'convert': ({'types', 'models', 'bundle', 'tensor_file'}, {'flax'}),
-    'bundle': ({'types', 'models', 'files', 'tensor_file'}, {'flax'}),
+    'convert': (
+        {'types', 'models', 'bundle', 'tensor_file', 'sampler_values'},
+        {'flax'},
+    ),
+    'bundle': (
+        {'types', 'models', 'files', 'tensor_file', 'sampler_values'}, {'flax'}
+    ),
     'train': (
         {'types', 'parallel', 'flow', 'temporal_reference_encoding', 'models',
-         'asymmetric_distillation', 'inputs', 'bundle', 'evals'},
+         'asymmetric_distillation', 'inputs', 'bundle', 'evals',
+         'sampler_values'},
         {'flax'},
     ),
     'generate': (
         {'types', 'parallel', 'flow', 'temporal_reference_encoding', 'models',
-         'inputs', 'bundle'},
+         'inputs', 'bundle', 'sampler_values'},
         {'flax'},
     ),
     'evals': (

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax import tensor_file
 from asymtalker_jax.convert import configs
 from asymtalker_jax.convert import layouts
@@ -176,7 +177,7 @@ def _read(kind: str, source: str, speech_folder: str) -> Release:
   variants.build(model)  # The parts have to fit each other.
   return Release(
       kind=kind, variant=variant, model=model,
-      sampler=bundle.SAMPLER | sampler,
+      sampler=sampler_values.DEFAULTS | sampler,
       parts={'vae': vae, 'dit': network, 'audio': speech},
   )  # pyformat: disable
 

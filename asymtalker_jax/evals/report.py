@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 from matplotlib import figure as mpl_figure
+from matplotlib import ticker
 import numpy as np
 
 from asymtalker_jax import files
@@ -205,6 +206,7 @@ def plot_intervals(
     axis.set_title(panel['title'], fontsize=10)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(4))
     axis.grid(alpha=0.3, axis='x')
   for axis in axes[:, 1:].ravel():
     axis.set_yticklabels([])

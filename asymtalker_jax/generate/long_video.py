@@ -21,7 +21,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from asymtalker_jax import bundle as bundle_lib
+from asymtalker_jax import sampler_values
 from asymtalker_jax import temporal_reference_encoding
 from asymtalker_jax import types
 from asymtalker_jax.flow import path
@@ -184,9 +184,9 @@ class LongVideo:
     Raises:
       ValueError: unknown carry, or a strength outside [0, 1].
     """
-    if carry not in bundle_lib.CARRIES:
+    if carry not in sampler_values.CARRIES:
       raise ValueError(
-          f'carry {carry!r}: expected one of {bundle_lib.CARRIES}'
+          f'carry {carry!r}: expected one of {sampler_values.CARRIES}'
       )
     if not 0.0 <= color_correction <= 1.0:
       raise ValueError(

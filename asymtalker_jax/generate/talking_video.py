@@ -37,7 +37,8 @@ class Request:
     seed: of the noise.
     steps: per chunk; None for the bundle's own.
     color_correction: 0 to 1; None for the bundle's own.
-    carry: between chunks, of `bundle.CARRIES`; None for the bundle's own.
+    carry: between chunks, of
+      `sampler_values.CARRIES`; None for the bundle's own.
     streaming: hear the speech through the ring buffer instead of as a whole.
   """
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from asymtalker_jax import bundle as bundle_lib
+from asymtalker_jax import sampler_values
 from asymtalker_jax import types
 from asymtalker_jax.asymmetric_distillation import critic
 from asymtalker_jax.asymmetric_distillation import dmd
@@ -335,10 +335,10 @@ def build(
     ValueError: unknown carry, contradictory arm, bad optimiser section,
       unknown remat policy.
   """
-  if config.continuity_carry not in bundle_lib.CARRIES:
+  if config.continuity_carry not in sampler_values.CARRIES:
     raise ValueError(
         f'continuity_carry {config.continuity_carry!r}: expected one of'
-        f' {bundle_lib.CARRIES}'
+        f' {sampler_values.CARRIES}'
     )
   return Distillation(
       networks=variants.with_remat(networks, config.remat),

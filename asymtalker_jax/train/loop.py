@@ -131,9 +131,7 @@ def train(
   config = checkpoint.plain(config)
   _check(config)
   mesh = mesh_lib.make_mesh() if mesh is None else mesh
-  sharding.check_batch_size(
-      config['batch_size'], mesh, config.get('microbatches', 1)
-  )
+  sharding.check_batch_size(config['batch_size'], mesh)
   rule = state_lib.placement(config['host_memory'])
   peak = throughput.peak_flops(mesh)
   timer = throughput.Timer(

@@ -60,6 +60,7 @@ def train(
   encode_dataset.check_vae(data, source.params['vae'])
   d = distillation.build(networks, config)
   mesh = mesh_lib.make_mesh(**config.mesh)
+  sharding.check_batch_size(config.batch_size, mesh, config.microbatches)
   put = lambda part: sharding.put_parameters(source.params[part], mesh)
   frozen = dict(
       vae=put('vae'),
@@ -87,7 +88,10 @@ def train(
       on_eval=Evaluation(d, frozen, held_out), mesh=mesh,
       job=loop.Job(
           part='dit', tokens=throughput.tokens_of(networks),
-          sources=_sources(data, teacher),
+          sources={
+              'data': encoded.open_encoded(data, 'train').fingerprint,
+              'teacher': source.config['sha256'].get('teacher', teacher),
+          },
           programs=functools.partial(programs, config, mesh),
       ),
   )
@@ -106,15 +110,6 @@ def train(
         origin=source.origin,
     )
   return result
-
-
-def _sources(data: str, teacher: str) -> dict[str, str]:
-  """Names of the contents that a student learns from."""
-  sums = bundle_lib.open_bundle(teacher, ()).config['sha256']
-  return {
-      'data': encoded.open_encoded(data, 'train').fingerprint,
-      'teacher': sums.get('teacher', teacher),
-  }
 
 
 def programs(

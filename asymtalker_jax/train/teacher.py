@@ -224,6 +224,7 @@ def train(
   networks = variants.build(values)
   t = build(networks, config)
   mesh = mesh_lib.make_mesh(**config.mesh)
+  sharding.check_batch_size(config.batch_size, mesh, config.microbatches)
   options = dict(
       in_memory=config.in_memory,
       rows=sharding.process_rows(config.batch_size, mesh),

@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax import tensor_file
 from asymtalker_jax.convert import export
 from asymtalker_jax.convert import ltx_vae
@@ -65,7 +66,7 @@ def test_a_bundle_of_a_converted_bundle_keeps_its_origin(tmp_path):
   source = lite(tmp_path / 'source', dtype=BF16)
   smaller, out = tmp_path / 'smaller', tmp_path / 'again'
   assert not export_to(convert(source), smaller, 'bundle', '--dtype=float32')
-  assert bundle.load(smaller).config['sampler'] == bundle.SAMPLER | {
+  assert bundle.load(smaller).config['sampler'] == sampler_values.DEFAULTS | {
       'timestep_rounding': 'bfloat16', 'color_correction': 1.0
   }
   assert not export_to(smaller, out)

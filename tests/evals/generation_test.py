@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import speed
 from tests.evals import tiny_bundle
@@ -58,7 +59,7 @@ def test_teacher_samples_with_its_own_weights_and_steps(folder):
 def test_wrong_roles_and_guidance_are_refused(folder):
   with pytest.raises(ValueError, match="role 'critic'"):
     generation.load_bundle(folder, 'critic')
-  config = {'sampler': bundle.SAMPLER}
+  config = {'sampler': sampler_values.DEFAULTS}
   with pytest.raises(ValueError, match='a student has none'):
     generation.sampler(config, 'student', None, 2.0)
   with pytest.raises(ValueError, match='steps'):

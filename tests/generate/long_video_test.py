@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asymtalker_jax import bundle
+from asymtalker_jax import sampler_values
 from asymtalker_jax import types
 from asymtalker_jax.generate import color
 from asymtalker_jax.generate import long_video
 from asymtalker_jax.inputs import audio
-from asymtalker_jax.models import variants
 
 PLAN = types.ChunkPlan(
     frames=17, height=8, width=8, temporal_stride=4, spatial_stride=4,
@@ -144,7 +143,7 @@ def test_chunk_0_has_one_clean_slot_and_later_chunks_all():
   )
 
 
-@pytest.mark.parametrize('carry', bundle.CARRIES)
+@pytest.mark.parametrize('carry', sampler_values.CARRIES)
 def test_a_chunk_starts_from_the_end_of_the_one_before(carry):
   def brighter(x, conditioning):
     del x
