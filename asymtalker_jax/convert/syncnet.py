@@ -78,7 +78,7 @@ def convert(tensors: Any) -> dict[str, Any]:
 
 
 def convert_file(source: str, out: str) -> str:
-  """Writes syncnet.safetensors of syncnet_v2.model.
+  """Writes syncnet.safetensors of syncnet_v2.model, with its SHA-256.
 
   Args:
     source: the checkpoint.
@@ -107,7 +107,8 @@ def convert_file(source: str, out: str) -> str:
   try:
     with open(temporary, 'wb') as file:
       file.write(safetensors.numpy.save(
-          {k: np.ascontiguousarray(v) for k, v in params.items()}
+          {k: np.ascontiguousarray(v) for k, v in params.items()},
+          metadata={'source_sha256': found},  # evals/weights.py reads it.
       ))
     os.replace(temporary, out)
   finally:

@@ -93,6 +93,7 @@ class Blinks:
 
   name = 'blinks'
   dimension = 0
+  warnings = ()
   description = (
       'eye aspect ratio of the points of the MediaPipe face landmarker,'
       f' below {SHUT:g} of the open eye and back above {OPEN:g} within'

@@ -72,6 +72,7 @@ class Filmed:
           f' {_LEAST / video.FPS:g} for {" and ".join(sorted(short))}'
       )
     self._truth = {m.name: m for m in metrics if m.dimension}
+    self._networks = {m.name: m.description for m in metrics if not m.dimension}
 
   def learn(self, case: cases_lib.Case) -> None:
     """See `long_run.Watcher`."""
@@ -113,6 +114,7 @@ class Filmed:
             f' of ground truth; {metric.description}'
             for name, metric in self._truth.items()
         },
+        networks=self._networks,
         few_samples=bool(few.any()),
         thumbnails=np.stack(past.thumbnails),
     )

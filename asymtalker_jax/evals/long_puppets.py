@@ -65,6 +65,7 @@ class Puppets:
             f' {self._truth.count} frames of ground truth, {features} reader'
             ' features'
         },
+        networks={'identity, motion, lip-sync': 'puppet reader'},
         few_samples=min(size, self._truth.count) < features,
         thumbnails=np.stack(past.thumbnails),
     )

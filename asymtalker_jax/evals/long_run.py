@@ -45,6 +45,7 @@ class Seen:
     energy: [N] mean squared change from the frame before.
     figures: of the whole video, beside those that follow from the curves.
     distances: name -> what a distance of windows rests on.
+    networks: name -> by which network and protocol the others are measured.
     few_samples: whether these are fewer than it has features.
     thumbnails: [n, h, w, 3] uint8, one every THUMBNAIL_S.
   """
@@ -55,6 +56,7 @@ class Seen:
   energy: np.ndarray
   figures: dict[str, float]
   distances: dict[str, str]
+  networks: dict[str, str]
   few_samples: bool
   thumbnails: np.ndarray
 
@@ -133,6 +135,7 @@ def summarise(seen: Seen, window_s: float) -> dict[str, Any]:
       },
       'protocol': {
           'distances': seen.distances,
+          'networks': seen.networks,
           'few_samples': seen.few_samples,
           'failure': {
               name: dataclasses.asdict(limit) for name, limit in LIMITS.items()

@@ -5,6 +5,7 @@ system are taken relative to those of ground truth. Nothing that grows with the
 number of pixels is kept.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +21,15 @@ class Metric(Protocol):
     description: protocol and networks, for the reader of a table.
     dimension: of the features whose distribution is compared, 0 for none.
     samples: features or videos seen so far.
+    warnings: lines for the reader of its figures, as of another network than
+      the published one.
   """
 
   name: str
   description: str
   dimension: int
   samples: int
+  warnings: Sequence[str]
 
   def update(
       self, name: str, frames: np.ndarray, clip: types.Clip, image: np.ndarray

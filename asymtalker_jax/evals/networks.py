@@ -45,6 +45,8 @@ class FeatureDistance:
   of ground truth, where videos are longer than that.
   """
 
+  warnings = ()
+
   def __init__(
       self, name: str, description: str, dimension: int, features: Features,
       cache: pathlib.Path | None = None, stride: int = 1,
@@ -125,6 +127,7 @@ class PerVideo:
   """A `Metric` that is a mean over videos."""
 
   dimension = 0
+  warnings = ()
 
   def __init__(
       self,
@@ -204,8 +207,9 @@ def _fvd(files, cache) -> Callable[[], metric_lib.Metric]:
   kept = _cache_of(cache, path)
   features = functools.partial(clip_features, network)
   text = (
-      f'windows of {CLIP_FRAMES} frames end to end, I3D of StyleGAN-V, 400'
-      ' features'
+      f'all windows of {CLIP_FRAMES} frames end to end, so N is the number of'
+      f' windows (StyleGAN-V itself: 2048 random clips of {CLIP_FRAMES}), I3D of'
+      ' StyleGAN-V, 400 features'
   )
   return lambda: FeatureDistance(
       'fvd', text, 400, features, kept, CLIP_FRAMES
@@ -327,6 +331,25 @@ _LOADERS = {
 }  # pyformat: disable
 
 
+def _marked(
+    make: Callable[[], metric_lib.Metric], lines: Sequence[str]
+) -> Callable[[], metric_lib.Metric]:
+  """The same factory, of metrics that say so of files which are not the
+  published ones."""
+  if not lines:
+    return make
+
+  def marked() -> metric_lib.Metric:
+    metric = make()
+    metric.description = f'{metric.description}; not comparable: ' + '; '.join(
+        lines
+    )
+    metric.warnings = tuple(f'{metric.name}: {line}' for line in lines)
+    return metric
+
+  return marked
+
+
 def load(
     names: Sequence[str], folder: str | os.PathLike | None
 ) -> dict[str, Callable[[], metric_lib.Metric]]:
@@ -344,4 +367,7 @@ def load(
   """
   files = weights.find(names, folder)
   cache = pathlib.Path(folder) / REAL if folder else None
-  return {name: _LOADERS[name](files, cache) for name in names}
+  return {
+      name: _marked(_LOADERS[name](files, cache), weights.others(name, files))
+      for name in names
+  }

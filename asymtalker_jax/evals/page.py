@@ -103,11 +103,26 @@ def write(path: str | os.PathLike, runs: Mapping[str, Run]) -> pathlib.Path:
       f'<title>Drift</title><style>{_STYLE}</style></head><body>'
       '<h1>Drift over time</h1><p>Click a curve or a frame to see the video'
       ' there. Each point is the mean of a window; dashed: where a figure first'
-      f' passed its limit.</p><div class="runs">{"".join(blocks)}</div>'
+      f' passed its limit.</p>{_protocol(runs)}'
+      f'<div class="runs">{"".join(blocks)}</div>'
       f'{_table(runs)}<div class="plots">{"".join(plots)}</div>'
       f'<script>{_SCRIPT}</script></body></html>\n'
   )
   return report.write_bytes(path, content.encode())
+
+
+def _protocol(runs: Mapping[str, Run]) -> str:
+  """Windows, videos and networks of all runs, one paragraph."""
+  results = [run.result for run in runs.values()]
+  sizes = dict.fromkeys(f'{r["window_s"]:g}' for r in results)
+  many = '1 video' if len(results) == 1 else f'{len(results)} videos'
+  lines = [f'{many}, windows of {" and ".join(sizes)} s']
+  for result in results:
+    protocol = result.get('protocol', {})  # Earlier runs kept less of it.
+    parts = protocol.get('distances', {}) | protocol.get('networks', {})
+    lines += [f'{name}: {text}' for name, text in parts.items()]
+  text = html.escape('. '.join(dict.fromkeys(lines)))
+  return f'<p class="protocol">{text}.</p>'
 
 
 def _run(name: str, run: Run, colour: str, page: pathlib.Path) -> str:

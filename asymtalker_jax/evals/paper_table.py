@@ -2,7 +2,8 @@
 
 Rows that were published (published.json, from the papers of AsymTalker, arXiv
 2605.02948, and SoulX-FlashHead) are marked so; they were measured elsewhere, on
-other videos and hardware. One dict of rows becomes JSON, Markdown, LaTeX and
+other videos and hardware, and their numbers are printed as they were. A note
+below says what ours rest on. One dict of rows becomes JSON, Markdown, LaTeX and
 PNG.
 """
 
@@ -11,6 +12,7 @@ import io
 import json
 import os
 import pathlib
+import textwrap
 from typing import Any
 
 from matplotlib import figure as mpl_figure
@@ -33,6 +35,15 @@ _FIGURES = {
     'sync_d': ('sync_d',), 'identity': ('arcface', 'identity'),
     'fps': ('frames_per_s',),
 }  # pyformat: disable
+# Figure -> (metric that gives it, its name in a note, what its samples are).
+_METRICS = {
+    'fid': ('fid', 'FID', 'frames'),
+    'fvd': ('fvd', 'FVD', 'windows'),
+    'sync_c': ('sync', 'Sync-C and Sync-D', 'videos'),
+    'arcface': ('arcface', 'identity: ArcFace', 'videos'),
+    'identity': ('puppets', 'identity: puppet reader', 'frames'),
+}
+_NOTE_WIDTH = 190  # characters of a line in the PNG
 _FILE = pathlib.Path(__file__).parent / 'published.json'
 _LATEX = str.maketrans({
     '&': r'\&', '%': r'\%', '_': r'\_', '#': r'\#', '$': r'\$', '{': r'\{',
@@ -41,33 +52,92 @@ _LATEX = str.maketrans({
 })  # pyformat: disable
 
 
+class _Published(float):
+  """A number that is printed as it was published, with all its digits."""
+
+  def __new__(cls, digits: str):
+    value = super().__new__(cls, digits)
+    value._digits = digits
+    return value
+
+  def __str__(self) -> str:
+    return self._digits
+
+
 def published(name: str) -> list[dict[str, Any]]:
   """Published rows of a data set.
 
   Raises:
     ValueError: unknown data set.
   """
-  found = json.loads(_FILE.read_text())
+  found = json.loads(
+      _FILE.read_text(), parse_float=_Published, parse_int=_Published
+  )
   if name not in found:
     raise ValueError(f'--published={name}: expected one of {list(found)}')
   return [row | {'published': True} for row in found[name]['rows']]
 
 
-def measured(method: str, figures: Mapping[str, float]) -> dict[str, Any]:
-  """A row of ours from the figures of a system."""
+def measured(
+    method: str,
+    figures: Mapping[str, float],
+    protocol: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+  """A row of ours.
+
+  Args:
+    method: its name.
+    figures: of a system.
+    protocol: metric -> {'description', 'samples'}, as `protocol.Result` has it.
+  """
   row = {'method': method, 'source': 'measured', 'published': False}
+  used = []
   for column, names in _FIGURES.items():
-    values = [figures[name] for name in names if figures.get(name) is not None]
-    if values and np.isfinite(values[0]):
-      row[column] = values[0]
+    known = [name for name in names if figures.get(name) is not None]
+    if known and np.isfinite(figures[known[0]]):
+      row[column] = figures[known[0]]
+      used.append(known[0])
+  row['note'] = _note(figures, used, protocol or {})
   return row
 
 
+def _note(
+    figures: Mapping[str, float],
+    used: Sequence[str],
+    protocol: Mapping[str, Mapping[str, Any]],
+) -> str:
+  """What the figures of a row rest on: videos, samples, networks."""
+  parts = []
+  if figures.get('videos') is not None:
+    parts.append(f'videos: {figures["videos"]:.0f}')
+  for name in used:
+    if name not in _METRICS:
+      continue
+    metric, label, unit = _METRICS[name]
+    how = protocol.get(metric)
+    rest = f' ({how["samples"]} {unit}; {how["description"]})' if how else ''
+    parts.append(label + rest)
+  return ', '.join(parts)
+
+
+def notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """A line for rows of ours that rest on the same."""
+  methods: dict[str, list[str]] = {}
+  for row in rows:
+    if row.get('note'):
+      methods.setdefault(row['note'], []).append(row['method'])
+  return [f'{" and ".join(names)}: {note}' for note, names in methods.items()]
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
-  return [
-      f'{row[column]:.{digits}f}' if row.get(column) is not None else '-'
-      for column, (_, _, digits) in COLUMNS.items()
-  ]
+  cells = []
+  for column, (_, _, digits) in COLUMNS.items():
+    value = row.get(column)
+    if value is None:
+      cells.append('-')
+    else:
+      cells.append(str(value) if row['published'] else f'{value:.{digits}f}')
+  return cells
 
 
 def _origin(row: Mapping[str, Any]) -> str:
@@ -75,13 +145,15 @@ def _origin(row: Mapping[str, Any]) -> str:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-  """The table as Markdown."""
+  """The table as Markdown, with notes below."""
   heads = ['method', *(head for head, _, _ in COLUMNS.values()), 'origin']
   lines = ['| ' + ' | '.join(heads) + ' |', '|' + '---|' * len(heads)]
   for row in rows:
     name = row['method'].replace('|', r'\|')
     name = name if row['published'] else f'**{name}**'
     lines.append('| ' + ' | '.join([name, *_cells(row), _origin(row)]) + ' |')
+  for note in notes(rows):
+    lines += ['', note]
   return '\n'.join(lines) + '\n'
 
 
@@ -100,24 +172,33 @@ def latex(rows: Sequence[Mapping[str, Any]]) -> str:
     name = row['method'].translate(_LATEX)
     name = rf'{name}$^\dagger$' if row['published'] else rf'\textbf{{{name}}}'
     lines.append(' & '.join([name, *_cells(row)]) + r' \\')
+  width = len(COLUMNS) + 1
   lines += [
       r'\bottomrule',
-      r'\multicolumn{' + str(len(COLUMNS) + 1)
-      + r'}{l}{\footnotesize $^\dagger$ published} \\',
-      r'\end{tabular}',
+      rf'\multicolumn{{{width}}}{{l}}{{\footnotesize $^\dagger$ published}} \\',
   ]
+  for note in notes(rows):
+    text = rf'\footnotesize {note.translate(_LATEX)}'
+    lines.append(
+        rf'\multicolumn{{{width}}}{{p{{\linewidth}}}}{{{text}}} \\'
+    )
+  lines.append(r'\end{tabular}')
   return '\n'.join(lines) + '\n'
 
 
 def png(rows: Sequence[Mapping[str, Any]]) -> bytes:
-  """The table as a picture."""
+  """The table as a picture, with notes below."""
   heads = ['method', *(head for head, _, _ in COLUMNS.values()), 'origin']
   cells = [[row['method'], *_cells(row), _origin(row)] for row in rows]
-  figure = mpl_figure.Figure(figsize=(11, 0.6 + 0.3 * len(rows)))
-  axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+  text = '\n'.join(textwrap.fill(line, _NOTE_WIDTH) for line in notes(rows))
+  below = 0.16 * len(text.splitlines()) + 0.1  # inches
+  height = 0.22 * (len(rows) + 1) + 0.1 + below
+  figure = mpl_figure.Figure(figsize=(11, height))
+  figure.text(0.01, 0.05 / height, text, fontsize=8, parse_math=False)
+  axes = figure.add_axes((0.01, below / height, 0.98, 0.99 - below / height))
   axes.set_axis_off()
   drawn = axes.table(
-      cellText=cells, colLabels=heads, loc='center', cellLoc='right',
+      cellText=cells, colLabels=heads, loc='lower center', cellLoc='right',
       colWidths=[0.3, *[0.085] * len(COLUMNS), 0.19],
   )
   drawn.auto_set_font_size(False)

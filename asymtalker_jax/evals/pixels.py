@@ -48,6 +48,7 @@ class Pixels:
       ' truth'
   )
   dimension = 0
+  warnings = ()
 
   def __init__(self):
     self._rows: dict[str, dict[str, float]] = {}

@@ -103,6 +103,7 @@ class _Scoring:
           'samples': metric.samples,
           'real_samples': real.samples,
       }
+      self.result.warnings += metric.warnings
       few = min(metric.samples, real.samples)
       if few < metric.dimension:
         self.result.warnings.append(

@@ -40,6 +40,7 @@ class Puppets:
   """A `Metric` of clips with a mouth track."""
 
   name = 'puppets'
+  warnings = ()
 
   def __init__(self, reader: reader_lib.Reader):
     """Args: reader: the puppet reader."""

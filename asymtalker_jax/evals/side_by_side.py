@@ -43,14 +43,12 @@ def _thumbnails(path: pathlib.Path) -> np.ndarray:
 
 def paper_rows(name: str, metrics: dict) -> list[dict]:
   """Rows of the systems of a run; ground truth and VAE have none."""
-  systems = {
-      system: result['figures']
+  return [
+      paper_table.measured(
+          f'{name} {system}'.strip(), result['figures'], result.get('protocol')
+      )
       for system, result in metrics.get('systems', {}).items()
       if system not in (protocol.TRUTH, 'vae')
-  }
-  return [
-      paper_table.measured(f'{name} {system}'.strip(), figures)
-      for system, figures in systems.items()
   ]
 
 

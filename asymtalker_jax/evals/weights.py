@@ -1,17 +1,24 @@
 """Files of the networks that the field measures with: what, where from.
 
 They are the user's: nothing is downloaded. SHA-256 of the published files; a
-file of another content is used with a warning, since its figures are not
+file of another content is used, and its figures say so: they are not
 comparable.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 import dataclasses
 import hashlib
 import os
 import pathlib
 
 from absl import logging
+import safetensors
+
+MADE_FROM = 'source_sha256'
+_SHOWN = 12  # digits of a checksum
+_SYNCNET_SHA256 = (
+    '961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442'
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +30,14 @@ class File:
     source: where it comes from.
     sha256: of the published file, or its first digits where no more is known;
       '' where it is made from another one.
+    made_from: SHA-256 of that other one, whose converter keeps it in MADE_FROM
+      of the file's metadata; '' where there is none.
   """
 
   name: str
   source: str
   sha256: str
+  made_from: str = ''
 
   def __str__(self) -> str:
     known = '' if len(self.sha256) == 64 else 'begins with '
@@ -52,9 +62,9 @@ SYNCNET = File(
     source='`asymtalker convert --kind=syncnet-v2 --source=syncnet_v2.model'
     ' --out=DIR/syncnet.safetensors`, where syncnet_v2.model is'
     ' http://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model'
-    ' (SHA-256 961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442'
-    ')',
+    f' (SHA-256 {_SYNCNET_SHA256})',
     sha256='',
+    made_from=_SYNCNET_SHA256,
 )
 FACES = File(
     name='face_detection_yunet_2023mar.onnx',
@@ -115,8 +125,6 @@ def find(
         f' missing: {"; ".join(map(str, absent))}. Figures that are not wanted'
         ' are left out of --metrics'
     )
-  for file in files:
-    _check(root / file.name, file)
   return {file.name: root / file.name for file in files}
 
 
@@ -126,13 +134,45 @@ def digest(path: pathlib.Path) -> str:
     return hashlib.file_digest(content, 'sha256').hexdigest()
 
 
-def _check(path: pathlib.Path, file: File) -> None:
-  """Warns of another content than the published one."""
-  if not file.sha256:
-    return
+def others(
+    metric: str, files: Mapping[str, pathlib.Path]
+) -> tuple[str, ...]:
+  """What is not the published file among those of a metric, a line for each.
+
+  Args:
+    metric: one of OF_METRIC.
+    files: of `find`.
+  """
+  lines = [_other(files[file.name], file) for file in OF_METRIC[metric]]
+  for line in filter(None, lines):
+    logging.warning('%s: %s, so figures are not comparable', metric, line)
+  return tuple(filter(None, lines))
+
+
+def _other(path: pathlib.Path, file: File) -> str:
+  """In what a file differs from the published one; '' for that one."""
+  if file.made_from:
+    return _other_source(path, file)
   found = digest(path)
-  if not found.startswith(file.sha256):
-    logging.warning(
-        '%s: SHA-256 %s; the published file has %s, so figures are not'
-        ' comparable', path, found, file.sha256,
+  if found.startswith(file.sha256):
+    return ''
+  return f'{file.name} is another file, SHA-256 {found[:_SHOWN]}'
+
+
+def _other_source(path: pathlib.Path, file: File) -> str:
+  """The same of a file that was converted."""
+  try:
+    with safetensors.safe_open(path, 'numpy') as content:
+      found = (content.metadata() or {}).get(MADE_FROM)
+  except safetensors.SafetensorError:
+    return ''  # Whoever loads it says what is wrong.
+  if found == file.made_from:
+    return ''
+  if found is None:
+    return (
+        f'{file.name} does not say what it was converted from, SHA-256'
+        f' {digest(path)[:_SHOWN]}'
     )
+  return (
+      f'{file.name} was converted from another file, SHA-256 {found[:_SHOWN]}'
+  )

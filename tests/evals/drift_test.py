@@ -1,6 +1,7 @@
 """Drift: colours and trends with known answers."""
 
 import numpy as np
+import pytest
 
 from asymtalker_jax.evals import drift
 
@@ -89,3 +90,54 @@ def test_interval_is_wider_where_windows_remember():
   kept = trend(np.repeat(walk, 250))
   mixed = trend(np.repeat(rng.permutation(walk), 250))
   assert kept.slope_interval > 1.8 * mixed.slope_interval
+
+
+def curve_of(levels):
+  """Per-frame curve of windows of 10 s."""
+  return np.repeat(levels, 250)
+
+
+def test_interval_of_known_residuals():
+  # Orthogonal to every line; of power 8, products of neighbours sum to -1.
+  rest = np.array([1.0, -1, -1, 1, 1, -1, -1, 1])
+  assert rest[1:] @ rest[:-1] == -1.0
+  # r = (8 * -1/8 + 2) / 4 = 1/4, n = 8 * 3/5 = 4.8, degrees 2.8.
+  assert drift._degrees(rest) == pytest.approx(2.8)
+  # t(0.975; 2.8) = 3.3164; windows are 1/6 min apart: sum of squares 42 / 36.
+  found = trend(curve_of(3.0 + rest))
+  assert found.slope == pytest.approx(0.0, abs=1e-12)
+  expected = 3.3164 * np.sqrt(8 / 2.8 / (42 / 36))
+  assert found.slope_interval == pytest.approx(expected, rel=1e-3)
+
+
+def test_few_windows_have_the_interval_of_students_t():
+  # Nothing is known of memory: 12.7062 for one degree of freedom.
+  found = trend(curve_of([1.0, -2.0, 1.0]))
+  expected = 12.7062 * np.sqrt(6 / 1 / (2 / 36))
+  assert found.slope_interval == pytest.approx(expected, rel=1e-4)
+  # More residuals that turn sign each time lose no degree: 10 - 2.
+  assert drift._degrees(np.array([1.0, -1] * 5)) == 8.0
+  assert drift._degrees(np.ones(10)) == 2.0
+
+
+def coverage(count, rho, draws=500):
+  """Share of the intervals that hold the slope, 0.4 per minute, of processes
+  whose neighbours correlate by rho."""
+  rng = np.random.default_rng(0)
+  steps = rng.normal(0, np.sqrt(1 - rho * rho), (draws, count))
+  rows = steps / np.sqrt(1 - rho * rho)
+  for i in range(1, count):
+    rows[:, i] = rho * rows[:, i - 1] + steps[:, i]
+  rows += 0.4 * np.arange(count) / 6
+  ends = np.arange(count + 1)
+  found = [drift.trend(row, ends, fps=0.1) for row in rows]
+  return np.mean([abs(t.slope - 0.4) <= t.slope_interval for t in found])
+
+
+@pytest.mark.parametrize('count, rho, least, most', [
+    (12, 0.0, 0.94, 0.985), (12, 0.3, 0.92, 0.98), (12, 0.5, 0.89, 0.95),
+    (12, 0.8, 0.86, 0.93), (60, 0.0, 0.93, 0.98), (60, 0.5, 0.92, 0.97),
+    (60, 0.8, 0.91, 0.97),
+])  # pyformat: disable
+def test_intervals_hold_the_slope_as_often_as_is_said(count, rho, least, most):
+  assert least <= coverage(count, rho) <= most

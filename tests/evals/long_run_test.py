@@ -56,6 +56,7 @@ def test_long_run_sees_a_fading_video(reader, cases):
   assert figures['lab_shift_last'] > 5.0
   assert len(result['curves']['identity']['values']) == 6
   assert len(result['curves']['frechet']['values']) == 6
+  assert list(result['protocol']['networks'].values()) == ['puppet reader']
   assert result['curves']['lab_shift']['time_to_failure_s'] in (5.0, 10.0, 15.0)
   assert figures['within_limits_s'] <= 15.0
   assert figures['identity_slope_first_min'] == figures[
@@ -186,6 +187,7 @@ def test_every_window_of_a_filmed_talk_is_scored_as_a_video_of_its_own(cases):
       'identity', 'fid', 'face', 'lab_shift', 'frame_energy'
   }
   assert not result['protocol']['few_samples']
+  assert list(result['protocol']['networks']) == ['arcface']
   assert '120 samples of ground truth' in long_run.notes([result])[0]
 
 

@@ -2,14 +2,19 @@
 
 import hashlib
 import logging
+import pathlib
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from asymtalker_jax import types
+from asymtalker_jax.convert import syncnet as layouts
+from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import faces
 from asymtalker_jax.evals import frechet
 from asymtalker_jax.evals import networks
+from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import weights
 
 RNG = np.random.default_rng(0)
@@ -169,16 +174,87 @@ def test_every_network_has_its_files_and_where_they_come_from():
 
 
 def test_a_file_of_another_content_is_warned_of(tmp_path, caplog, monkeypatch):
-  good = b'weights'
+  good, others = b'weights', b'others'
   digest = hashlib.sha256(good).hexdigest()
+  path = tmp_path / 'a.pth'
   for known in (digest, digest[:8]):
     file = weights.File(name='a.pth', source='x', sha256=known)
     monkeypatch.setitem(weights.OF_METRIC, 'fvd', (file,))
     with caplog.at_level(logging.WARNING, 'absl'):
-      (tmp_path / 'a.pth').write_bytes(good)
-      weights.find(['fvd'], tmp_path)
-      assert not caplog.records
-      (tmp_path / 'a.pth').write_bytes(b'others')
-      assert weights.find(['fvd'], tmp_path) == {'a.pth': tmp_path / 'a.pth'}
+      path.write_bytes(good)
+      files = weights.find(['fvd'], tmp_path)
+      assert files == {'a.pth': path}
+      assert weights.others('fvd', files) == () and not caplog.records
+      path.write_bytes(others)
+      found = hashlib.sha256(others).hexdigest()[:12]
+      assert weights.others('fvd', files) == (
+          f'a.pth is another file, SHA-256 {found}',
+      )
     assert 'not comparable' in caplog.text
     caplog.clear()
+
+
+def test_figures_of_another_file_say_so(tmp_path, monkeypatch):
+  monkeypatch.setitem(networks._LOADERS, 'fid', lambda files, cache: distance)
+  path = tmp_path / weights.INCEPTION.name
+  path.write_bytes(b'others')
+  found = hashlib.sha256(b'others').hexdigest()[:12]
+  line = f'{path.name} is another file, SHA-256 {found}'
+
+  def score():
+    make = networks.load(['fid'], tmp_path)['fid']
+    cases = cases_lib.of_clips([clip(video) for video in VIDEOS])
+    result = protocol.run({}, cases, lambda: [make()])['gt']
+    return result.as_dict()
+
+  marked = score()
+  assert marked['protocol']['fid']['description'] == (
+      f'test; not comparable: {line}'
+  )
+  assert marked['warnings'] == [f'fid: {line}']
+  published = weights.File(
+      name=path.name, source='x', sha256=weights.digest(path)
+  )
+  monkeypatch.setitem(weights.OF_METRIC, 'fid', (published,))
+  plain = score()
+  assert plain['protocol']['fid']['description'] == 'test'
+  assert plain['warnings'] == []
+
+
+def test_a_converted_syncnet_keeps_the_checksum_of_its_source(
+    tmp_path, monkeypatch
+):
+  assert weights.SYNCNET.made_from == layouts.SHA256
+  source = tmp_path / 'syncnet_v2.model'
+  source.write_bytes(b'checkpoint')
+  tensors = {'lip': {'bias': np.ones(2, np.float32)}}
+  monkeypatch.setattr(layouts.reader, 'open_checkpoint', lambda path: None)
+  monkeypatch.setattr(layouts, 'convert', lambda checkpoint: tensors)
+  path = layouts.convert_file(str(source), str(tmp_path))
+  files = {'syncnet.safetensors': pathlib.Path(path)}
+  digest = hashlib.sha256(b'checkpoint').hexdigest()
+  official = lambda sha256: weights.File(
+      name='syncnet.safetensors', source='x', sha256='', made_from=sha256
+  )
+  monkeypatch.setitem(weights.OF_METRIC, 'sync', (official(digest),))
+  assert weights.others('sync', files) == ()
+  monkeypatch.setitem(weights.OF_METRIC, 'sync', (weights.SYNCNET,))
+  assert weights.others('sync', files) == (
+      'syncnet.safetensors was converted from another file, SHA-256'
+      f' {digest[:12]}',
+  )
+  safetensors.numpy.save_file({'x': np.ones(1)}, path)  # As it was before.
+  (line,) = weights.others('sync', files)
+  assert 'does not say what it was converted from' in line
+  assert line.endswith(weights.digest(files['syncnet.safetensors'])[:12])
+  files['syncnet.safetensors'].write_bytes(b'damaged')
+  assert weights.others('sync', files) == ()
+
+
+def test_fvd_says_which_windows_it_takes(monkeypatch):
+  monkeypatch.setattr(networks.torch_networks, 'i3d', lambda path: features)
+  monkeypatch.setattr(networks, '_cache_of', lambda cache, path: None)
+  metric = networks._fvd({weights.I3D.name: 'x'}, None)()
+  assert 'windows of 16 frames end to end' in metric.description
+  assert 'N is the number of windows' in metric.description
+  assert '2048 random clips' in metric.description

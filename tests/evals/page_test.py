@@ -21,7 +21,11 @@ def earlier_run(folder, curves):
     file.write(np.zeros((300, 32, 32, 3), np.uint8))
   result = {
       'seconds': 12.0, 'video': 'long.mp4', 'curves': curves, 'person': 7,
-      'figures': {'frames': 300.0, 'identity_first': 0.9},
+      'figures': {'frames': 300.0, 'identity_first': 0.9}, 'window_s': 10.0,
+      'protocol': {
+          'distances': {'fid': '250 frames'},
+          'networks': {'sync': 'SyncNet <2'},
+      },
   }  # pyformat: disable
   values = {'figures': result['figures'], 'videos': [result]}
   (folder / 'metrics.json').write_text(json.dumps({'long': values}))
@@ -40,6 +44,11 @@ def test_runs_stand_beside_each_other_with_frames_to_click(tmp_path):
   assert page.count('<button data-t="10.00"') == 2
   assert page.count('<svg') == 2 and page.count('<polyline') == 3
   assert 'past its limit at 10 s' in page and '<td>-</td>' in page
+  # Once, though both runs say it.
+  assert page.count(
+      '<p class="protocol">2 videos, windows of 10 s. fid: 250 frames. sync:'
+      ' SyncNet &lt;2.</p>'
+  ) == 1
 
 
 def test_a_gap_is_a_gap_and_the_axis_is_that_of_the_video(tmp_path):
