@@ -43,8 +43,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
       ('weights_dir', None, 'folder with the files of the networks'),
       ('published', None, "hdtf or vfhq: also the paper's table, with what was "
        'published on it'),
-      ('part', None, 'I/N: generate every N-th video from the I-th on and '
-       'score nothing, as one of N processes')):  # pyformat: disable
+      ('part', None, 'I/N: make every N-th clip and long video from the I-th '
+       'on and score nothing, as one of N processes')):  # pyformat: disable
     flags.DEFINE_string(name, default, text, flag_values=values)
   for name, default, text in (
       ('roles', ['student'], 'student, teacher or both, which compares them'),

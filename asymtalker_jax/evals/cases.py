@@ -18,7 +18,6 @@ import json
 import os
 import pathlib
 import re
-from typing import Any
 
 from absl import logging
 import numpy as np
@@ -57,7 +56,6 @@ class Cases(Sequence):
 
   Attributes:
     names: of all of them, different from each other.
-    fingerprint: plain values that change when the ground truth does.
   """
 
   def __init__(
@@ -65,12 +63,10 @@ class Cases(Sequence):
       names: Sequence[str],
       clips: Sequence[types.Clip],
       images: Sequence[str | None] | None = None,
-      fingerprint: Any = None,
   ):
     """Args: clips: read on access. images: files of identity references; None
     for the first frame."""
     self.names = list(names)
-    self.fingerprint = fingerprint
     self._clips, self._images = clips, images
 
   def __len__(self) -> int:
@@ -91,17 +87,13 @@ class Cases(Sequence):
 
   def first(self, count: int) -> 'Cases':
     """The first cases, all of them for a count that is larger."""
-    return Cases(
-        self.names[:count], self._clips, self._images, self.fingerprint
-    )
+    return Cases(self.names[:count], self._clips, self._images)
 
 
-def of_clips(
-    clips: Sequence[types.Clip], prefix: str = 'clip', fingerprint: Any = None
-) -> Cases:
+def of_clips(clips: Sequence[types.Clip], prefix: str = 'clip') -> Cases:
   """Cases whose reference is the first frame of their clip."""
   names = [f'{prefix}_{index:05d}' for index in range(len(clips))]
-  return Cases(names, clips, fingerprint=fingerprint)
+  return Cases(names, clips)
 
 
 def open_cases(path: str | os.PathLike, split: str = 'test') -> Cases:
@@ -126,7 +118,7 @@ def open_cases(path: str | os.PathLike, split: str = 'test') -> Cases:
   clips = source.open_clips(path, split)
   if not len(clips):
     raise ValueError(f'{clips!r}: expected at least one clip')
-  return of_clips(clips, split, source.fingerprint(clips))
+  return of_clips(clips, split)
 
 
 class _Recordings(Sequence):
@@ -183,7 +175,7 @@ def _of_manifest(path: pathlib.Path) -> Cases:
         ' expected a column "name" that tells cases apart'
     )
   images = [row['image'] for row in rows]
-  return Cases(names, _Recordings(rows), images, [_stamp(r) for r in rows])
+  return Cases(names, _Recordings(rows), images)
 
 
 def _rows(path: pathlib.Path, lines: Iterable[str]) -> Iterator[dict]:
@@ -230,17 +222,6 @@ def _parsed(
     if not isinstance(row, dict):
       raise ValueError(f'{path}:{number}: expected an object per line')
     yield f'{path}:{number}', row
-
-
-def _stamp(row: dict[str, str]) -> list:
-  """Changes when a file of a row does."""
-  stamps = []
-  for key in ('video', 'image', 'audio'):
-    stamps.append([row[key] and os.path.abspath(row[key])])
-    if row[key] and os.path.exists(row[key]):
-      stat = os.stat(row[key])
-      stamps[-1] += [stat.st_size, stat.st_mtime_ns]
-  return stamps
 
 
 def warn_if_other_rate(path: str | os.PathLike) -> None:

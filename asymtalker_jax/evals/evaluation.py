@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import pathlib
+import time
 from typing import Any
 
 from absl import logging
@@ -11,7 +12,6 @@ import numpy as np
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import comparison
 from asymtalker_jax.evals import gate as gate_lib
-from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import long_filmed
 from asymtalker_jax.evals import long_puppets
 from asymtalker_jax.evals import long_section
@@ -24,9 +24,11 @@ from asymtalker_jax.evals import protocol
 from asymtalker_jax.evals import puppets
 from asymtalker_jax.evals import reader as reader_lib
 from asymtalker_jax.evals import report
+from asymtalker_jax.evals import roles as roles_lib
 from asymtalker_jax.evals import side_by_side
 from asymtalker_jax.evals import speed
 from asymtalker_jax.evals import systems as systems_lib
+from asymtalker_jax.generate import process
 from asymtalker_jax.inputs import video
 
 SHEETS = 4  # videos on the contact sheet
@@ -45,46 +47,6 @@ class Outcome:
   metrics: dict[str, Any]
   text: str
   code: int
-
-
-class _Models:
-  """The bundle under test, its roles as systems that keep their videos."""
-
-  def __init__(self, options: options_lib.Options, cases: cases_lib.Cases):
-    self._options = options
-    self._bundle = generation.load_bundle(options.bundle, *options.roles)
-    chunk = self._bundle.networks.chunk
-    self.size = (chunk.height, chunk.width)
-    self.kept = {role: self._keep(role, cases) for role in options.roles}
-
-  def _keep(self, role: str, cases: cases_lib.Cases) -> systems_lib.Kept:
-    options, config = self._options, self._bundle.config
-    own = config['sampler']
-    strength = options.color_correction
-    settings = {
-        'role': role,
-        'steps': options.steps_of(role),
-        'guidance': options.guidance_of(role),
-        'seed': options.seed,
-        # The teacher was trained on frames that were encoded.
-        'carry': options.carry or (
-            own['continuity_carry'] if role == 'student' else 'reencode'
-        ),
-        'color_correction': (
-            own['color_correction'] if strength is None else strength
-        ),
-    }
-    model = generation.Generation(self._bundle, **settings)
-    return systems_lib.Kept(
-        model,
-        pathlib.Path(options.out) / 'videos' / role,
-        self.size,
-        settings | {'weights': config['sha256'], 'cases': cases.fingerprint},
-    )
-
-  def vae(self) -> systems_lib.System:
-    """Ground truth through the VAE."""
-    return systems_lib.reconstructed(self._bundle, self.size)
 
 
 def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
@@ -107,29 +69,59 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
     gate_lib.check(bounds, {section: {} for section in options.sections})
   cases = _open_cases(options)
   if options.part:
-    return _generate_part(options, cases, _Models(options, cases))
+    return _make_part(options, cases)
   make_metrics = metrics_of(options, cases)
   talks = _talks(options, cases, make_metrics) if options.seconds else None
-  models = None if options.videos else _Models(options, cases)
-  systems = _systems(options, models, cases.names, talks)
+  roles = None if options.videos else roles_lib.Roles(options)
+  systems = _systems(options, roles, cases.names, talks)
   subject = _subject(options)
   if talks and options.videos:
     talks.check(systems[subject])
-  out = pathlib.Path(options.out)
-  out.mkdir(parents=True, exist_ok=True)
-  metrics: dict[str, Any] = {'flags': dataclasses.asdict(options)}
-  tables, failures = [], []
+  metrics: dict[str, Any] = {
+      'flags': dataclasses.asdict(options), 'failures': [], 'cost': {},
+  }  # pyformat: disable
+  pathlib.Path(options.out).mkdir(parents=True, exist_ok=True)
+  tables = []
   if options.clips:
     chosen = cases.first(options.clips)
-    results = protocol.run(systems, chosen, make_metrics, SHEETS)
-    tables, failures = _report_clips(results, models, metrics, out)
+    score = lambda: protocol.run(systems, chosen, make_metrics, SHEETS)
+    tables += _score_clips(options, score, roles, metrics)
   if talks:
-    text, more = talks.score(systems[subject], subject, metrics)
-    tables.append(text)
-    known = {row['video'] for row in failures}
-    failures += [row for row in more if row['video'] not in known]
-  metrics['failures'] = failures
+    score = lambda: talks.score(systems[subject], subject, metrics)
+    tables.append(_score_talks(score, roles, metrics))
   return _finish(options, bounds, metrics, [text for text in tables if text])
+
+
+def _score_clips(options, score, roles, metrics: dict) -> list[str]:
+  """Scores clips and writes what came out; tables."""
+  began, out = time.monotonic(), pathlib.Path(options.out)
+  tables = _report_clips(score(), roles, metrics, out)
+  _note_cost(metrics, 'clips_s', began, roles)
+  # Now, since long videos may take hours and come to nothing.
+  report.write_json(out / 'metrics.json', metrics)
+  return tables
+
+
+def _score_talks(score, roles, metrics: dict) -> str:
+  """Scores long videos; a table. A clip that failed before is listed once."""
+  began = time.monotonic()
+  text, failures = score()
+  known = {row['video'] for row in metrics['failures']}
+  metrics['failures'] += [row for row in failures if row['video'] not in known]
+  _note_cost(metrics, 'long_s', began, roles)
+  return text
+
+
+def _note_cost(
+    metrics: dict, section: str, began: float, roles: roles_lib.Roles | None
+) -> None:
+  """Adds time by the clock and memory of a section, and the videos made so
+  far: those that were there already cost nothing."""
+  metrics['cost'] |= {
+      section: round(time.monotonic() - began, 1),
+      'peak_rss_mb': round(process.peak_mb(), 1),
+      'videos_made': roles.made() if roles else 0,
+  }
 
 
 def _finish(
@@ -253,27 +245,15 @@ def _subject(options: options_lib.Options) -> str:
   return options.roles[0]
 
 
-def _generate_part(
-    options: options_lib.Options, cases: cases_lib.Cases, models: _Models
+def _make_part(
+    options: options_lib.Options, cases: cases_lib.Cases
 ) -> Outcome:
-  """Generates every N-th video and scores nothing."""
-  chosen = range(options.clips)[options.take()]
-  failures = []
-  for index in chosen:
-    try:
-      case = cases[index]
-      for kept in models.kept.values():
-        kept.make(case)
-    except (ValueError, OSError) as error:
-      failures.append({
-          'system': ','.join(models.kept),
-          'video': cases.names[index],
-          'reason': protocol.reason(error),
-      })
-      logging.error('%s: %s', cases.names[index], failures[-1]['reason'])
+  """Makes a part of the videos and scores nothing."""
+  roles = roles_lib.Roles(options)
+  count, failures = roles_lib.make_part(options, cases, roles)
   text = (
-      f'{len(chosen) - len(failures)} of {len(chosen)} videos of part'
-      f' {options.part} in {options.out}/videos\n'
+      f'{count - len(failures)} of {count} videos of part {options.part} in'
+      f' {options.out}/videos\n'
   )
   if failures:
     text += report.failure_lines(failures)
@@ -282,7 +262,7 @@ def _generate_part(
 
 def _systems(
     options: options_lib.Options,
-    models: _Models | None,
+    roles: roles_lib.Roles | None,
     names: Sequence[str],
     talks: long_section.Talks | None,
 ) -> dict[str, systems_lib.System]:
@@ -292,8 +272,8 @@ def _systems(
     FileNotFoundError: a folder of videos without videos.
     ValueError: two folders of one name.
   """
-  if models is not None:
-    return {'vae': models.vae()} | dict(models.kept)
+  if roles is not None:
+    return {'vae': roles.vae()} | dict(roles.kept)
   found = {}
   tasks = [task.name for task in talks.tasks] if talks else []
   for path in options.videos:
@@ -313,12 +293,12 @@ def _systems(
 
 def _report_clips(
     results: dict[str, protocol.Result],
-    models: _Models | None,
+    roles: roles_lib.Roles | None,
     metrics: dict,
     out: pathlib.Path,
-) -> tuple[list[str], list[dict]]:
-  """Tables and failures of what was measured on clips; writes its pictures."""
-  for role, kept in (models.kept if models else {}).items():
+) -> list[str]:
+  """Tables of what was measured on clips; fills metrics and writes pictures."""
+  for role, kept in (roles.kept if roles else {}).items():
     if kept.reports:
       results[role].figures |= speed.summarise(kept.reports)
   metrics['systems'] = {name: r.as_dict() for name, r in results.items()}
@@ -330,12 +310,12 @@ def _report_clips(
   panels = report.clip_panels(metrics['systems'])
   if panels:
     report.plot_lines(out / 'curves.png', panels)
-  failures = [
+  metrics['failures'] = [
       {'system': name} | failure
       for name, result in results.items()
       for failure in result.failures
   ]
-  return [table for table in tables if table], failures
+  return tables
 
 
 def _compare_roles(figures: dict[str, dict], metrics: dict) -> str:

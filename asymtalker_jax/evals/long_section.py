@@ -1,5 +1,7 @@
 """Long videos of one evaluation: the part `long` of its metrics.json."""
 
+from collections.abc import Sequence
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -22,6 +24,37 @@ TASKS = 'tasks'
 Speaker = systems_lib.Kept | systems_lib.Folder
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tasks:
+  """What is to be made.
+
+  Attributes:
+    tasks: one per long video.
+    cases: that lend their faces and speech.
+    unread: those of them that cannot be read, as failures.
+  """
+
+  tasks: Sequence[cases_lib.Case]
+  cases: cases_lib.Cases
+  unread: Sequence[dict]
+
+
+def tasks_of(options: options_lib.Options, cases: cases_lib.Cases) -> Tasks:
+  """Reads the clips once, for the long videos that are asked for.
+
+  Raises:
+    ValueError: no clip can be read, or they are of too few people.
+  """
+  most = max(options.clips, options.long_videos, LEAST_CLIPS)
+  lent = cases.first(min(most, len(cases)))
+  speakers, unread = _speakers(lent)
+  return Tasks(
+      tasks=long_tasks.tasks(speakers, options.seconds, options.long_videos),
+      cases=lent,
+      unread=unread,
+  )
+
+
 class Talks:
   """The long videos that are asked for.
 
@@ -42,12 +75,9 @@ class Talks:
     """
     self._options, self._watcher = options, watcher
     self._out = pathlib.Path(options.out)
-    most = max(options.clips, options.long_videos, LEAST_CLIPS)
-    self._cases = cases.first(min(most, len(cases)))
-    speakers, self._unread = _speakers(self._cases)
-    self.tasks = long_tasks.tasks(
-        speakers, options.seconds, options.long_videos
-    )
+    asked = tasks_of(options, cases)
+    self.tasks = asked.tasks
+    self._cases, self._unread = asked.cases, asked.unread
 
   def check(self, folder: systems_lib.Folder) -> None:
     """Whether somebody made a video of every task.

@@ -66,10 +66,9 @@ class Options:
       raise ValueError('--published and --clips=0: no figures for its table')
     if self.videos and self.part:
       raise ValueError('--part and --videos: nothing to generate')
-    if self.part and (self.seconds or self.published):
+    if self.part and self.published:
       raise ValueError(
-          '--part makes videos of clips only; expected --seconds and --published'
-          ' in the run without it, which scores them'
+          '--part scores nothing; expected --published in the run without it'
       )
 
   def _check_long(self) -> None:
@@ -135,7 +134,8 @@ class Options:
     return self.guidance
 
   def take(self) -> slice | None:
-    """Which cases this process generates, None for all of them and scores.
+    """Which clips and long videos this process makes, None for all of them and
+    scores.
 
     Raises:
       ValueError: not of the form I/N with 0 <= I < N.

@@ -6,6 +6,7 @@ finished ones.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
 import itertools
 import json
 import os
@@ -165,11 +166,20 @@ class Folder:
     yield from video.stream_frames(file, video.FPS)
 
 
+def inputs_of(case: cases_lib.Case) -> str:
+  """SHA-256 of what a model sees of a case: its image and its speech."""
+  content = hashlib.sha256(repr(case.image.shape).encode())
+  for part in (case.image, case.clip.waveform):
+    content.update(np.ascontiguousarray(part))
+  return content.hexdigest()
+
+
 class Kept:
   """A model whose videos are kept in a folder, with a report beside each.
 
   Attributes:
     reports: of `Generation`, of every video used so far.
+    made: videos of this process.
   """
 
   def __init__(
@@ -195,6 +205,7 @@ class Kept:
     self._folder, self._settings = pathlib.Path(folder), settings
     self._note = self._folder.with_name(f'{self._folder.name}.json')
     self.reports: list[dict] = []
+    self.made = 0
     if self._note.exists():
       found = json.loads(self._note.read_text())
       if found != settings:
@@ -215,13 +226,23 @@ class Kept:
     return self._folder / f'{name}.json'
 
   def speed_of(self, name: str) -> dict | None:
-    """Of `Generation`, of the video of a case that was made."""
+    """Of `Generation`, of the video of a case that was made, with 'inputs'."""
     return json.loads(self._note_of(name).read_text())
 
   def make(self, case: cases_lib.Case) -> None:
-    """Generates the video of a case unless it is there."""
+    """Generates the video of a case unless it is there.
+
+    Raises:
+      ValueError: what is there was made from other inputs.
+    """
     path, note = self.path_of(case.name), self._note_of(case.name)
+    inputs = inputs_of(case)
     if path.exists() and note.exists():
+      if self.speed_of(case.name)['inputs'] != inputs:
+        raise ValueError(
+            f'{path}: made from another portrait or speech than the case has'
+            ' now; expected a new --out'
+        )
       return
     image = resized(case.image, *self._size)
     if not self._note.exists():
@@ -231,7 +252,8 @@ class Kept:
     with media.VideoWriter(path, *self._size, sound=sound, crf=CRF) as file:
       for frame in self._model(image, case.clip.waveform, case.name):
         file.write(frame[None])
-    report.write_json(note, self._model.reports[-1])
+    report.write_json(note, self._model.reports[-1] | {'inputs': inputs})
+    self.made += 1
 
   def __call__(self, case: cases_lib.Case) -> Iterator[np.ndarray]:
     """Frames of the kept video of a case, made if need be."""

@@ -64,6 +64,10 @@ def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
   assert '72 samples of each of gt, vae, student' in printed
   metrics = read(tmp_path)
   assert set(metrics['systems']) == {'gt', 'vae', 'student'}
+  assert set(metrics['cost']) == {
+      'clips_s', 'long_s', 'peak_rss_mb', 'videos_made'
+  }
+  assert metrics['cost']['videos_made'] == 4
   assert metrics['systems']['gt']['figures']['psnr'] == 100.0
   assert metrics['long']['figures']['frames'] == 100
   assert set(metrics['long']['figures']) <= set(report.LONG_ROWS)
@@ -99,6 +103,20 @@ def test_clips_and_a_long_video_are_scored_and_kept(run, tmp_path, capsys):
       'evaluate', f'--compare={tmp_path}/out', f'--out={tmp_path}/page'
   ]) == 0
   assert 'out, person 1' in (tmp_path / 'page/drift.html').read_text()
+
+
+def test_scores_of_clips_are_written_before_the_long_videos(
+    run, tmp_path, monkeypatch
+):
+  def crash(self, frames, task, size):
+    raise MemoryError
+
+  monkeypatch.setattr(long_puppets.Puppets, 'watch', crash)
+  with pytest.raises(MemoryError):
+    run('--clips=1', '--seconds=4', '--window_s=2', '--steps=1')
+  metrics = read(tmp_path)
+  assert metrics['systems']['student']['figures']['videos'] == 1
+  assert 'long' not in metrics and metrics['cost']['clips_s'] > 0
 
 
 def test_clips_behind_a_long_video_that_cannot_be_read_are_failures(
@@ -287,12 +305,19 @@ def test_a_broken_bound_is_named_and_is_exit_code_1(run, tmp_path, capsys):
 
 
 def test_parts_are_generated_apart_and_scored_together(run, tmp_path, capsys):
+  words = (
+      '--clips=3', '--steps=1', '--seconds=4', '--window_s=2',
+      '--long_videos=2',
+  )  # pyformat: disable
   for part in ('0/2', '1/2'):
-    assert run('--clips=3', '--steps=1', f'--part={part}') == 0
+    assert run(*words, f'--part={part}') == 0
     assert not (tmp_path / 'out/metrics.json').exists()
-  assert '1 of 1 videos of part 1/2' in capsys.readouterr().out
+  # One of the clips and one of the long ones.
+  assert '2 of 2 videos of part 1/2' in capsys.readouterr().out
   videos = list((tmp_path / 'out/videos/student').glob('*.mp4'))
-  assert len(videos) == 3
+  assert len(videos) == 5
+  assert run(*words) == 0
+  assert read(tmp_path)['cost']['videos_made'] == 0
 
 
 def test_a_part_goes_on_behind_a_case_that_cannot_be_made(
@@ -349,8 +374,7 @@ def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
     ('--guidance=2', 'a student has none'),
     ('--metrics=beauty', "['beauty']; expected some of"),
     ('--part=2/2', '0 <= I < N'),
-    ('--part=0/2 --seconds=10', '--part makes videos of clips only'),
-    ('--part=0/2 --published=hdtf', '--part makes videos of clips only'),
+    ('--part=0/2 --published=hdtf', '--part scores nothing'),
     ('--clips=0 --seconds=10 --published=hdtf', 'no figures for its table'),
     ('--part=0/2 --gate=GATE', '--part scores nothing'),
     ('--videos=nowhere', 'no such folder of videos'),

@@ -1,7 +1,9 @@
 """Manifests: what is in them, and what is wrong with them or their files."""
 
+import dataclasses
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -139,19 +141,6 @@ def test_videos_of_others_have_the_file_name_of_ground_truth(tmp_path):
     systems.Folder(peer)
 
 
-def test_the_fingerprint_changes_with_every_file_of_a_row(tmp_path):
-  for name in ('a.mp4', 'a.png', 'a.wav'):
-    (tmp_path / name).write_bytes(b'1')
-  row = {'video': 'a.mp4', 'image': 'a.png', 'audio': 'a.wav'}
-  seen = [manifest(tmp_path, row).fingerprint]
-  for name in row.values():
-    (tmp_path / name).write_bytes(b'22')
-    seen.append(manifest(tmp_path, row).fingerprint)
-  seen.append(manifest(tmp_path, row | {'image': ''}).fingerprint)
-  assert all(a != b for a, b in zip(seen, seen[1:]))
-  assert manifest(tmp_path, row | {'image': ''}).fingerprint == seen[-1]
-
-
 def test_a_case_may_be_called_like_any_file_of_ours(tmp_path):
   write_video(tmp_path / 'settings.mp4')
   case = manifest(tmp_path, {'video': 'settings.mp4'})[0]
@@ -168,7 +157,40 @@ def test_a_case_may_be_called_like_any_file_of_ours(tmp_path):
     kept = systems.Kept(Model(), tmp_path / 'out', (SIZE, SIZE), {'seed': 1})
     assert not made or (tmp_path / 'out/settings.mp4').exists()
     assert len(list(kept(case))) == FRAMES
-  assert made == ['settings'] and kept.reports == [{'frames': FRAMES}]
+  assert made == ['settings'] and kept.made == 0
+  assert [report['frames'] for report in kept.reports] == [FRAMES]
+
+
+def test_a_kept_video_is_of_the_portrait_and_speech_that_the_case_has(tmp_path):
+  write_video(tmp_path / 'a.mp4')
+  write_video(tmp_path / 'b.mp4')
+  row = {'video': 'a.mp4'}
+  first = manifest(tmp_path, row)
+
+  class Model:
+    reports = [{'frames': FRAMES}]
+
+    def __call__(self, image, waveform, name):
+      yield from still(first[0])
+
+  kept = systems.Kept(Model(), tmp_path / 'out', (SIZE, SIZE), {'seed': 1})
+  kept.make(first[0])
+  # More rows, another date, another place: still the video of this one.
+  more = manifest(tmp_path, row, {'video': 'b.mp4'})
+  os.utime(tmp_path / 'a.mp4', (0, 0))
+  for case in (more[0], more[1]):
+    kept.make(case)
+  assert kept.made == 2
+  image = more[0].image
+  others = (
+      dataclasses.replace(more[0], image=255 - image),
+      dataclasses.replace(more[0], image=image.reshape(SIZE // 2, -1, 3)),
+      dataclasses.replace(more[0], clip=dataclasses.replace(
+          more[0].clip, waveform=more[0].clip.waveform + 0.1)),
+  )  # pyformat: disable
+  for case in others:
+    with pytest.raises(ValueError, match='from another portrait or speech'):
+      kept.make(case)
   with pytest.raises(ValueError, match="other values of \\['seed'\\]"):
     systems.Kept(Model(), tmp_path / 'out', (SIZE, SIZE), {'seed': 2})
 
