@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import shlex
+import string
 from typing import Any
 
 from asymtalker_jax.evals import reader
@@ -36,11 +37,13 @@ class Stage:
     name: of the stage.
     words: of the command, after `asymtalker`.
     folder: that it makes.
+    reads: folders of the stages that it names.
   """
 
   name: str
   words: tuple[str, ...]
   folder: pathlib.Path
+  reads: tuple[pathlib.Path, ...] = ()
 
   @property
   def command(self) -> str:
@@ -50,7 +53,7 @@ class Stage:
   @property
   def _note(self) -> pathlib.Path:
     """Written when the command has ended well."""
-    return self.folder.with_name(f'{self.name}.done.json')
+    return _note_beside(self.folder)
 
   @property
   def _spent(self) -> pathlib.Path:
@@ -58,9 +61,11 @@ class Stage:
     return self.folder.with_name(f'{self.name}.spent.json')
 
   def inputs(self) -> dict[str, str]:
-    """SHA-256 of what the command reads that is not of the sweep: the values
-    of its config, and the bundled reader of an evaluation."""
-    contents = {}
+    """SHA-256 of what the command reads: the values of its config, the bundled
+    reader of an evaluation, and the notes of the stages that it names, which
+    differ each time that one is made."""
+    notes = [_note_beside(folder) for folder in self.reads]
+    contents = {n.name: n.read_bytes() for n in notes if n.is_file()}
     for word in self.words:
       path, _, size = word.removeprefix(_CONFIG).partition(':')
       # Where there is no such file the command says so.
@@ -115,6 +120,11 @@ class Stage:
     note = {'command': self.command, 'inputs': dict(inputs), 'cost': dict(cost)}
     report.write_json(self._note, note)
     self._spent.unlink(missing_ok=True)
+
+
+def _note_beside(folder: pathlib.Path) -> pathlib.Path:
+  """Of the stage that makes the folder."""
+  return folder.with_name(f'{folder.name}.done.json')
 
 
 def _values(path: str, size: str) -> str:
@@ -269,12 +279,19 @@ def _stages(commands, folders, known, added) -> tuple[Stage, ...]:
     text = command + added.get(name, '')
     try:
       words = tuple(word.format_map(known) for word in shlex.split(text))
+      fields = {field for _, field, *_ in string.Formatter().parse(text)}
     except (KeyError, IndexError, ValueError) as error:
       raise ValueError(
           f'stage {name!r}: `{text}` names {error}; expected some of'
           f' {sorted(known)}'
       ) from error
-    stages.append(Stage(name=name, words=words, folder=folders[name]))
+    reads = sorted((fields & set(known)) - {name, 'seed'})
+    stages.append(Stage(
+        name=name,
+        words=words,
+        folder=folders[name],
+        reads=tuple(known[other] for other in reads),
+    ))
   return tuple(stages)
 
 

@@ -134,6 +134,22 @@ def test_a_folder_of_an_edited_config_is_not_taken_for_finished(tmp_path):
     stage.cost()
 
 
+def test_a_stage_is_not_finished_where_what_it_used_was_made_anew(tmp_path):
+  plan = sweep_plan.make(FEW, tmp_path)
+  finish(plan, {('other', 1): 0.5})
+  model, evaluation = plan.points[3].stages
+  assert set(model.inputs()) == {'data.done.json'}
+  assert 'model.done.json' in evaluation.inputs()
+  assert all(stage.cost() for stage in (*plan.shared, model, evaluation))
+  plan.shared[0].finish({'wall_s': 61.0, 'processor_s': 30.0}, {})
+  with pytest.raises(ValueError, match=r"other contents of \['data.done.json"):
+    model.cost()
+  (tmp_path / 'shared/data.done.json').unlink()  # And where it will be.
+  with pytest.raises(ValueError, match=r"other contents of \['data.done.json"):
+    model.cost()
+  assert evaluation.cost()
+
+
 def test_the_bundled_reader_is_an_input_of_an_evaluation():
   stages = sweep_plan.make(FEW, 'out').points[0].stages
   assert stages[0].inputs() == {}
