@@ -83,33 +83,18 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
   pathlib.Path(options.out).mkdir(parents=True, exist_ok=True)
   tables = []
   if options.clips:
+    began = time.monotonic()
     chosen = cases.first(options.clips)
-    score = lambda: protocol.run(systems, chosen, make_metrics, SHEETS)
-    tables += _score_clips(options, score, roles, metrics)
+    results = protocol.run(systems, chosen, make_metrics, SHEETS)
+    tables += _report_clips(results, roles, metrics, options.out)
+    _note_cost(metrics, 'clips_s', began, roles)
+    # Now, since long videos may take hours and come to nothing.
+    report.write_json(f'{options.out}/metrics.json', metrics)
   if talks:
-    score = lambda: talks.score(systems[subject], subject, metrics)
-    tables.append(_score_talks(score, roles, metrics))
+    began = time.monotonic()
+    tables.append(talks.score(systems[subject], subject, metrics))
+    _note_cost(metrics, 'long_s', began, roles)
   return _finish(options, bounds, metrics, [text for text in tables if text])
-
-
-def _score_clips(options, score, roles, metrics: dict) -> list[str]:
-  """Scores clips and writes what came out; tables."""
-  began, out = time.monotonic(), pathlib.Path(options.out)
-  tables = _report_clips(score(), roles, metrics, out)
-  _note_cost(metrics, 'clips_s', began, roles)
-  # Now, since long videos may take hours and come to nothing.
-  report.write_json(out / 'metrics.json', metrics)
-  return tables
-
-
-def _score_talks(score, roles, metrics: dict) -> str:
-  """Scores long videos; a table. A clip that failed before is listed once."""
-  began = time.monotonic()
-  text, failures = score()
-  known = {row['video'] for row in metrics['failures']}
-  metrics['failures'] += [row for row in failures if row['video'] not in known]
-  _note_cost(metrics, 'long_s', began, roles)
-  return text
 
 
 def _note_cost(
@@ -295,7 +280,7 @@ def _report_clips(
     results: dict[str, protocol.Result],
     roles: roles_lib.Roles | None,
     metrics: dict,
-    out: pathlib.Path,
+    out: str,
 ) -> list[str]:
   """Tables of what was measured on clips; fills metrics and writes pictures."""
   for role, kept in (roles.kept if roles else {}).items():
@@ -306,10 +291,10 @@ def _report_clips(
   tables = [report.table(figures), report.protocol_lines(results)]
   if {'student', 'teacher'} <= set(figures):
     tables.append(_compare_roles(figures, metrics))
-  _write_sheet(out / 'frames.png', results)
+  _write_sheet(f'{out}/frames.png', results)
   panels = report.clip_panels(metrics['systems'])
   if panels:
-    report.plot_lines(out / 'curves.png', panels)
+    report.plot_lines(f'{out}/curves.png', panels)
   metrics['failures'] = [
       {'system': name} | failure
       for name, result in results.items()
@@ -330,7 +315,7 @@ def _compare_roles(figures: dict[str, dict], metrics: dict) -> str:
 
 
 def _write_sheet(
-    path: pathlib.Path, results: dict[str, protocol.Result]
+    path: str, results: dict[str, protocol.Result]
 ) -> None:
   """Frames of the first videos that all systems have, ground truth on top."""
   shown = [

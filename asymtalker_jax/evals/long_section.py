@@ -98,20 +98,23 @@ class Talks:
 
   def score(
       self, speaker: Speaker, role: str, metrics: dict[str, Any]
-  ) -> tuple[str, list[dict]]:
+  ) -> str:
     """Watches every video; writes plot, frames and page.
 
     Args:
       speaker: who makes or made them.
       role: its name.
-      metrics: of the evaluation; gets 'long'.
+      metrics: of the evaluation; gets 'long', and into 'failures' clips that
+        could not be read and videos that could not be watched.
 
     Returns:
-      A table, '' where no video could be watched, and failures: of clips that
-      could not be read and of videos that could not be watched.
+      A table, '' where no video could be watched.
     """
     self._learn()
-    runs, failures = {}, list(self._unread)
+    failures = metrics['failures']
+    listed = {failure['video'] for failure in failures}
+    failures += [row for row in self._unread if row['video'] not in listed]
+    runs = {}
     for task in self.tasks:
       name = f'{role}, {self._options.seconds:g} s, person {task.clip.identity}'
       try:
@@ -121,7 +124,7 @@ class Talks:
         failures.append({'system': role, 'video': task.name, 'reason': why})
         logging.error('%s, %s: %s', role, task.name, why)
     if not runs:
-      return '', failures
+      return ''
     results = [run.result for run in runs.values()]
     figures = long_run.mean_figures(results)
     metrics['long'] = {'role': role, 'figures': figures, 'videos': results}
@@ -130,7 +133,7 @@ class Talks:
     column = {f'{role}, {self._options.seconds:g} s{many}': figures}
     lines = [f'- {line}' for line in long_run.notes(results)]
     table = report.table(column, report.LONG_ROWS)
-    return '\n'.join([table, *lines, '']), failures
+    return '\n'.join([table, *lines, ''])
 
   def _learn(self) -> None:
     """Shows ground truth to the watcher, clip by clip."""
