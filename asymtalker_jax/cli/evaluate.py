@@ -12,7 +12,8 @@ r"""Measures a bundle, or videos made by any program, against ground truth.
 --data is a dataset folder, or a manifest (JSON lines or CSV) with the columns
 video (ground truth) and, where they differ from it, image, audio and name; a
 folder of --videos holds NAME.mp4 for each of them, and for the tasks of
---seconds, which are written to OUT/tasks where a video is missing. Writes
+--seconds. Where it has none of them yet, or lacks a long one, portraits and
+speech of what is to be made are written to OUT/tasks. Writes
 metrics.json, table.md, curves.png and frames.png; for long videos drift.png,
 drift.html and drift_frames.png; for --published paper_table.md, .tex, .png and
 .json. Generated videos are kept in OUT/videos, and a run that is started again
@@ -50,8 +51,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
       ('roles', ['student'], 'student, teacher or both, which compares them'),
       ('steps', [], "sampler steps of each role, by default the student's own "
        'and 20 of the teacher'),
-      ('videos', [], 'folders of videos to measure instead of a bundle; one '
-       'with --seconds'),
+      ('videos', [], 'folders of videos to measure instead of a bundle, PATH '
+       'or NAME=PATH; one with --seconds'),
       ('metrics', [], 'groups of figures; by default pixels,puppets for '
        'puppets, and pixels,fid,fvd,sync,arcface,lpips,blinks for other'
        ' data'),
@@ -63,7 +64,8 @@ def define_flags(values: flags.FlagValues = FLAGS) -> None:
                     flag_values=values)
   for name, default, text in (
       ('long_videos', 1, 'videos of --seconds, of the first people'),
-      ('clips', 16, 'clips to evaluate; 0 for the long video only'),
+      ('clips', None, 'clips to evaluate, by default all rows of a manifest'
+       ' and 16 clips of a dataset; 0 for the long video only'),
       ('seed', 0, 'of the noise')):
     flags.DEFINE_integer(name, default, text, lower_bound=0,
                          upper_bound=2**32 - 1, flag_values=values)
@@ -94,6 +96,10 @@ def main(argv: Sequence[str]) -> int:
     if not FLAGS[name].value:
       raise ValueError(f'--{name} is missing; see asymtalker evaluate --help')
   if FLAGS.compare:
+    if FLAGS.gate is not None:
+      raise ValueError(
+          '--compare measures nothing; expected --gate in the runs themselves'
+      )
     print(side_by_side.compare(FLAGS.compare, FLAGS.out, FLAGS.published))
     return 0
   gate = FLAGS.gate.to_dict() if FLAGS.gate is not None else None

@@ -56,6 +56,7 @@ class Cases(Sequence):
 
   Attributes:
     names: of all of them, different from each other.
+    rates: frames/s of ground truth that was resampled so far, by file.
   """
 
   def __init__(
@@ -68,6 +69,7 @@ class Cases(Sequence):
     for the first frame."""
     self.names = list(names)
     self._clips, self._images = clips, images
+    self.rates: dict[str, float] = getattr(clips, 'rates', {})
 
   def __len__(self) -> int:
     return len(self.names)
@@ -108,7 +110,7 @@ def open_cases(path: str | os.PathLike, split: str = 'test') -> Cases:
     ValueError: not a manifest, an unknown split, or nothing in it.
   """
   path = os.fspath(path)
-  if path.lower().endswith(SUFFIXES):
+  if is_manifest(path):
     return _of_manifest(pathlib.Path(path))
   if os.path.isfile(path):
     raise ValueError(
@@ -121,18 +123,24 @@ def open_cases(path: str | os.PathLike, split: str = 'test') -> Cases:
   return of_clips(clips, split)
 
 
+def is_manifest(path: str) -> bool:
+  """Whether a path is that of a manifest, by its ending."""
+  return path.lower().endswith(SUFFIXES)
+
+
 class _Recordings(Sequence):
   """Clips of the rows of a manifest."""
 
   def __init__(self, rows: Sequence[dict[str, str]]):
     self._rows = rows
+    self.rates: dict[str, float] = {}
 
   def __len__(self) -> int:
     return len(self._rows)
 
   def __getitem__(self, index: int) -> types.Clip:
     row = self._rows[index]
-    warn_if_other_rate(row['video'])
+    self.rates |= other_rate(row['video'])
     frames = video.read_frames(row['video'], max_frames=MAX_FRAMES)
     waveform = audio.load_waveform(row['audio'])
     return types.Clip(
@@ -163,7 +171,10 @@ def _of_manifest(path: pathlib.Path) -> Cases:
   """Cases of a manifest; its rows are checked, its files are not."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such manifest')
-  lines = path.read_text(encoding='utf-8-sig').splitlines()
+  try:
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: not UTF-8: {error}') from error
   rows = list(_rows(path, lines))
   if not rows:
     raise ValueError(f'{path}: no rows; expected one per video')
@@ -224,12 +235,24 @@ def _parsed(
     yield f'{path}:{number}', row
 
 
-def warn_if_other_rate(path: str | os.PathLike) -> None:
-  """Logs where a video is not at 25 fps: it is resampled when it is read."""
+def other_rate(path: str | os.PathLike) -> dict[str, float]:
+  """{path: frames/s} of a video that is not at 25 fps, else {}: it is resampled
+  when it is read, which is logged here."""
   with video.open_container(path) as container:
     streams = container.streams.video
     rate = float(streams[0].average_rate or video.FPS) if streams else video.FPS
-  if abs(rate - video.FPS) > 0.05:
-    logging.warning(
-        '%s: %.2f frames/s, resampled to %d', path, rate, video.FPS
-    )
+  if abs(rate - video.FPS) <= 0.05:
+    return {}
+  logging.warning('%s: %.2f frames/s, resampled to %d', path, rate, video.FPS)
+  return {os.fspath(path): rate}
+
+
+def rate_lines(rates: dict[str, float]) -> list[str]:
+  """What `other_rate` found of many videos, as lines for a reader."""
+  if not rates:
+    return []
+  path, rate = next(iter(rates.items()))
+  return [
+      f'videos that were resampled to {video.FPS} frames/s: {len(rates)}, such'
+      f' as {path} of {rate:.2f}'
+  ]

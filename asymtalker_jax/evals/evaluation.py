@@ -9,6 +9,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
+from asymtalker_jax.evals import asked_for
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import comparison
 from asymtalker_jax.evals import gate as gate_lib
@@ -67,16 +68,15 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
   bounds = None if gate is None else gate_lib.bounds(gate)
   if bounds is not None:  # That something which it bounds will be measured.
     gate_lib.check(bounds, {section: {} for section in options.sections})
-  cases = _open_cases(options)
+  cases = cases_lib.open_cases(options.data, options.split)
+  options = _counted(options, cases)
   if options.part:
     return _make_part(options, cases)
   make_metrics = metrics_of(options, cases)
   talks = _talks(options, cases, make_metrics) if options.seconds else None
   roles = None if options.videos else roles_lib.Roles(options)
-  systems = _systems(options, roles, cases.names, talks)
+  systems = roles.systems() if roles else _folders(options, cases, talks)
   subject = _subject(options)
-  if talks and options.videos:
-    talks.check(systems[subject])
   metrics: dict[str, Any] = {
       'flags': dataclasses.asdict(options), 'failures': [], 'cost': {},
   }  # pyformat: disable
@@ -86,6 +86,8 @@ def run(options: options_lib.Options, gate: dict | None = None) -> Outcome:
     began = time.monotonic()
     chosen = cases.first(options.clips)
     results = protocol.run(systems, chosen, make_metrics, SHEETS)
+    _note_rates(results, {protocol.TRUTH: chosen} | systems)
+    metrics['cases'] = {'scored': len(chosen), 'of': len(cases)}
     tables += _report_clips(results, roles, metrics, options.out)
     _note_cost(metrics, 'clips_s', began, roles)
     # Now, since long videos may take hours and come to nothing.
@@ -133,14 +135,18 @@ def _finish(
   return Outcome(metrics=metrics, text=text, code=code)
 
 
-def _open_cases(options: options_lib.Options) -> cases_lib.Cases:
-  """The cases, of which there are enough."""
-  cases = cases_lib.open_cases(options.data, options.split)
-  if options.clips > len(cases):
-    raise ValueError(
-        f'--clips={options.clips}: {options.data} holds {len(cases)}'
-    )
-  return cases
+def _counted(
+    options: options_lib.Options, cases: cases_lib.Cases
+) -> options_lib.Options:
+  """The options with a number of clips, of which there are enough."""
+  count = options.clips
+  if count is None:
+    count = len(cases)
+    if not cases_lib.is_manifest(options.data):
+      count = min(count, options_lib.CLIPS)
+  if count > len(cases):
+    raise ValueError(f'--clips={count}: {options.data} holds {len(cases)}')
+  return dataclasses.replace(options, clips=count)
 
 
 def metrics_of(
@@ -225,9 +231,7 @@ def _talks(options, cases, make_metrics) -> long_section.Talks:
 
 def _subject(options: options_lib.Options) -> str:
   """Name of the system that a gate and long videos are about."""
-  if options.videos:
-    return pathlib.Path(options.videos[0]).resolve().name
-  return options.roles[0]
+  return [*options.folders(), *options.roles][0]
 
 
 def _make_part(
@@ -245,35 +249,39 @@ def _make_part(
   return Outcome(metrics={}, text=text, code=int(bool(failures)))
 
 
-def _systems(
+def _folders(
     options: options_lib.Options,
-    roles: roles_lib.Roles | None,
-    names: Sequence[str],
+    cases: cases_lib.Cases,
     talks: long_section.Talks | None,
-) -> dict[str, systems_lib.System]:
-  """Systems by name; a folder may lack every long video.
+) -> dict[str, systems_lib.Folder]:
+  """Systems of --videos by name.
 
   Raises:
-    FileNotFoundError: a folder of videos without videos.
-    ValueError: two folders of one name.
+    FileNotFoundError: a folder that lacks a long video, or all the others; what
+      there is to be made is then written.
   """
-  if roles is not None:
-    return {'vae': roles.vae()} | dict(roles.kept)
   found = {}
-  tasks = [task.name for task in talks.tasks] if talks else []
-  for path in options.videos:
-    folder = systems_lib.Folder(path, may_be_empty=talks is not None)
-    name = folder.path.resolve().name
-    if name in found or name == protocol.TRUTH:
-      raise ValueError(f'--videos: two systems named {name!r}')
-    others = folder.others([*names, *tasks])
+  tasks = talks.tasks if talks else []
+  clips = cases.first(options.clips)
+  for name, path in options.folders().items():
+    folder = found[name] = systems_lib.Folder(path)
+    others = folder.others([*cases.names, *(task.name for task in tasks)])
     if others:
       logging.warning(
           '%s: %d videos belong to no case, such as %s', path, len(others),
           others[0],
       )
-    found[name] = folder
+    asked_for.check(folder, clips, tasks, options.out)
   return found
+
+
+def _note_rates(
+    results: dict[str, protocol.Result], sources: dict[str, Any]
+) -> None:
+  """Adds what was resampled to the warnings."""
+  for name, source in sources.items():
+    lines = cases_lib.rate_lines(getattr(source, 'rates', {}))
+    results[name].warnings += [f'{name}: {line}' for line in lines]
 
 
 def _report_clips(
@@ -288,7 +296,12 @@ def _report_clips(
       results[role].figures |= speed.summarise(kept.reports)
   metrics['systems'] = {name: r.as_dict() for name, r in results.items()}
   figures = {name: result.figures for name, result in results.items()}
-  tables = [report.table(figures), report.protocol_lines(results)]
+  count = '{scored} of {of} cases of'.format(**metrics['cases'])
+  tables = [
+      report.table(figures),
+      f'- {count} {metrics["flags"]["data"]}',
+      report.protocol_lines(results),
+  ]
   if {'student', 'teacher'} <= set(figures):
     tables.append(_compare_roles(figures, metrics))
   _write_sheet(f'{out}/frames.png', results)
@@ -322,7 +335,9 @@ def _write_sheet(
       result.thumbnails for name, result in results.items()
       if name != 'vae' and result.clips
   ]
-  common = [n for n in shown[0] if all(n in other for other in shown)]
+  common = [
+      n for n in (shown or [{}])[0] if all(n in other for other in shown)
+  ]
   if common:
     report.contact_sheet(path, [rows[n] for n in common for rows in shown])
 

@@ -198,8 +198,8 @@ def notes(results: Sequence[dict]) -> list[str]:
   lines = [f'{name}: {text}' for name, text in distances.items()]
   if any(result['protocol']['few_samples'] for result in results):
     lines.append(
-        'fewer samples per window than features: the distance is not comparable'
-        ' with that of other windows'
+        'fewer samples per window than features: the distance is comparable'
+        ' with that of windows of the same length only'
     )
   return lines
 

@@ -20,7 +20,6 @@ from asymtalker_jax.evals import systems as systems_lib
 from asymtalker_jax.inputs import video
 
 LEAST_CLIPS = 8  # at least so many, where there are, lend their speech
-TASKS = 'tasks'
 Speaker = systems_lib.Kept | systems_lib.Folder
 
 
@@ -78,23 +77,6 @@ class Talks:
     asked = tasks_of(options, cases)
     self.tasks = asked.tasks
     self._cases, self._unread = asked.cases, asked.unread
-
-  def check(self, folder: systems_lib.Folder) -> None:
-    """Whether somebody made a video of every task.
-
-    Raises:
-      FileNotFoundError: not of all; the tasks are then written for whoever is
-        to make them.
-    """
-    missing = sorted(folder.missing([task.name for task in self.tasks]))
-    if not missing:
-      return
-    long_tasks.write(self._out / TASKS, self.tasks)
-    raise FileNotFoundError(
-        f'{folder.path}: no video {missing[0]}.mp4, one of {len(missing)} of'
-        f' {len(self.tasks)} that are missing; their portraits and speech are'
-        f' in {self._out / TASKS}'
-    )
 
   def score(
       self, speaker: Speaker, role: str, metrics: dict[str, Any]

@@ -6,22 +6,16 @@ another task is not taken for this one.
 
 from collections.abc import Sequence
 import hashlib
-import io
-import pathlib
 
 import numpy as np
-import soundfile
 
 from asymtalker_jax import types
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import lip_sync
-from asymtalker_jax.evals import report
-from asymtalker_jax.inputs import audio
-from asymtalker_jax.inputs import contact_sheet
 from asymtalker_jax.inputs import source
 from asymtalker_jax.inputs import video
 
-_PREFIX = 'long_'  # of names
+PREFIX = 'long_'  # of names
 # So many frames has lip-sync, the longest of what a figure needs.
 LEAST_S = 4 * lip_sync.MAX_LAG / video.FPS
 
@@ -71,7 +65,7 @@ def task(cases: Sequence[cases_lib.Case], seconds: float) -> cases_lib.Case:
       tracks=tracks,
   )
   return cases_lib.Case(
-      name=f'{_PREFIX}{seconds:g}s_{content.hexdigest()}',
+      name=f'{PREFIX}{seconds:g}s_{content.hexdigest()}',
       image=first.image,
       clip=clip,
   )
@@ -100,20 +94,3 @@ def tasks(
 def frames(case: cases_lib.Case) -> int:
   """N, that a video of a task has."""
   return len(case.clip.waveform) // source.SAMPLES_PER_FRAME
-
-
-def write(folder: pathlib.Path, cases: Sequence[cases_lib.Case]) -> None:
-  """Writes tasks for other programs, NAME.png, the portrait, and NAME.wav, and
-  removes those that were written before."""
-  names = {case.name for case in cases}
-  for old in folder.glob(f'{_PREFIX}*'):
-    if old.stem not in names:
-      old.unlink()
-  for case in cases:
-    picture = contact_sheet.png(case.image)
-    report.write_bytes(folder / f'{case.name}.png', picture)
-    sound = io.BytesIO()
-    soundfile.write(
-        sound, case.clip.waveform, audio.SAMPLE_RATE_HZ, format='WAV'
-    )
-    report.write_bytes(folder / f'{case.name}.wav', sound.getvalue())

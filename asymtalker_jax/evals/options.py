@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 import dataclasses
 import math
+import pathlib
 
 from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import long_tasks
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import paper_table
+from asymtalker_jax.evals import protocol
 
 FIELD = tuple(networks.METRICS)
 METRICS = ('pixels', 'puppets', *FIELD)
 LEAST_WINDOW_S = 1.0
+CLIPS = 16  # of a dataset, where no number is given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class Options:
   steps: Sequence[str] = ()
   guidance: float | None = None
   videos: Sequence[str] = ()
-  clips: int = 16
+  clips: int | None = None  # of a manifest all, of a dataset CLIPS
   seconds: float = 0.0
   long_videos: int = 1
   window_s: float = 10.0
@@ -53,6 +56,7 @@ class Options:
     self._check_long()
     self._check_roles()
     self.take()
+    self.folders()
     unknown = sorted(set(self.metrics) - set(METRICS))
     if unknown:
       raise ValueError(f'--metrics: {unknown}; expected some of {METRICS}')
@@ -60,9 +64,9 @@ class Options:
       paper_table.published(self.published)  # Says which there are.
 
   def _check_clips(self) -> None:
-    if not self.clips and not self.seconds:
+    if self.clips == 0 and not self.seconds:
       raise ValueError('--clips=0 and --seconds=0: expected one above 0')
-    if self.published and not self.clips:
+    if self.published and self.clips == 0:
       raise ValueError('--published and --clips=0: no figures for its table')
     if self.videos and self.part:
       raise ValueError('--part and --videos: nothing to generate')
@@ -111,7 +115,7 @@ class Options:
   @property
   def sections(self) -> tuple[str, ...]:
     """Of metrics.json that a gate may bound: those that are measured."""
-    asked = {'clips': self.clips, 'long': self.seconds}
+    asked = {'clips': self.clips != 0, 'long': self.seconds}
     return tuple(name for name, amount in asked.items() if amount)
 
   def steps_of(self, role: str) -> int | None:
@@ -132,6 +136,26 @@ class Options:
     if 'teacher' in self.roles and role != 'teacher':
       return None
     return self.guidance
+
+  def folders(self) -> dict[str, str]:
+    """Folders of --videos by the name of their system: PATH is called as its
+    last part, NAME=PATH as it says.
+
+    Raises:
+      ValueError: two of one name, or that of ground truth.
+    """
+    found = {}
+    for text in self.videos:
+      name, equals, path = text.partition('=')
+      if not equals or '/' in name:
+        name, path = pathlib.Path(text).resolve().name, text
+      if not name or name in found or name == protocol.TRUTH:
+        raise ValueError(
+            f'--videos: {"two systems" if name in found else "a system"} named'
+            f' {name!r}; NAME=PATH gives another name'
+        )
+      found[name] = path
+    return found
 
   def take(self) -> slice | None:
     """Which clips and long videos this process makes, None for all of them and

@@ -81,7 +81,11 @@ class _Scoring:
     except (ValueError, OSError) as error:
       self.fail(case.name, error)
       return
-    row = {'name': case.name, 'person': int(case.clip.identity)}
+    row = {
+        'name': case.name,
+        'person': int(case.clip.identity),
+        'frames': len(frames),
+    }
     for metric in self.metrics:
       try:
         row |= metric.update(case.name, frames, truth, case.image)
@@ -104,30 +108,28 @@ class _Scoring:
           'real_samples': real.samples,
       }
       self.result.warnings += metric.warnings
-      few = min(metric.samples, real.samples)
-      if few < metric.dimension:
-        self.result.warnings.append(
-            f'{metric.name}: {few} samples for {metric.dimension} features; the'
-            ' distance is not comparable with that of other sets'
-        )
+      self.result.warnings += _too_few(metric, real)
     self.result.figures['videos'] = float(len(self.result.clips))
 
 
-def _check_measured(scorings: Sequence[_Scoring], count: int) -> None:
-  """Whether there is ground truth, and a system beside it where one is asked.
-
-  Raises:
-    ValueError: says why there is nothing to measure.
-  """
-  measured = [scoring for scoring in scorings if scoring.result.clips]
-  if scorings[0] in measured and len(measured) > min(1, len(scorings) - 1):
-    return
-  empty = next(scoring for scoring in scorings if scoring not in measured)
-  first = (empty.result.failures or scorings[0].result.failures)[0]
-  raise ValueError(
-      f'{empty.name}: none of {count} videos could be measured, the first'
-      f' because of: {first["reason"]}'
-  )
+def _too_few(
+    metric: metric_lib.Metric, real: metric_lib.Metric
+) -> list[str]:
+  """Lines that say where a distance rests on fewer samples than features."""
+  lines, of = [], f'samples for {metric.dimension} features'
+  few = min(metric.samples, real.samples)
+  if few < metric.dimension:
+    lines.append(
+        f'{metric.name}: {few} {of}; the distance is not comparable with that'
+        ' of other sets'
+    )
+  windows = metric.curves().get(f'{metric.name}_samples', ())
+  if windows and min(windows) < metric.dimension:
+    lines.append(
+        f'{metric.name} over time: from {min(windows)} {of} in a window; to be'
+        ' compared with windows of as many only'
+    )
+  return lines
 
 
 def run(
@@ -148,7 +150,7 @@ def run(
     Results by name, those of unreadable cases under TRUTH.
 
   Raises:
-    ValueError: no cases, or no video of any system that could be measured.
+    ValueError: no cases.
   """
   if not len(cases):
     raise ValueError('0 cases: expected at least 1 to evaluate')
@@ -165,8 +167,8 @@ def run(
       continue
     for scoring in scorings:
       scoring.score(case)
+    del case  # Before the next one is read: it may be large.
     logging.info('video %d/%d: %s', index + 1, len(cases), name)
-  _check_measured(scorings, len(cases))
   for scoring in scorings:
     scoring.finish(scorings[0])
   return {scoring.name: scoring.result for scoring in scorings}

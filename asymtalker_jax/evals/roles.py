@@ -63,9 +63,10 @@ class Roles:
     """Videos that this process has made."""
     return sum(kept.made for kept in self.kept.values())
 
-  def vae(self) -> systems_lib.System:
-    """Ground truth through the VAE."""
-    return systems_lib.reconstructed(self._bundle, self.size)
+  def systems(self) -> dict[str, systems_lib.System]:
+    """The roles, and ground truth through the VAE in front of them."""
+    vae = systems_lib.reconstructed(self._bundle, self.size)
+    return {'vae': vae} | dict(self.kept)
 
 
 def _work(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 import itertools
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ def _read(folder: pathlib.Path) -> dict:
     values = json.loads(path.read_text())
   except json.JSONDecodeError as error:
     raise ValueError(f'{path}: not JSON: {error}') from error
+  if not isinstance(values, dict):
+    raise ValueError(f'{path}: expected what `asymtalker evaluate` writes')
   return values
 
 
@@ -73,6 +76,36 @@ def _long_videos(
   return runs
 
 
+def _tested_on(metrics: dict) -> dict[str, Any]:
+  """What figures of a run depend on beside its systems."""
+  truth = metrics.get('systems', {}).get(protocol.TRUTH, {})
+  talks = metrics.get('long', {}).get('videos', [])
+  flags = metrics.get('flags', {})
+  return {
+      'data': pathlib.Path(flags.get('data', '')).name,
+      'split': flags.get('split'),
+      'window_s': flags.get('window_s') if talks else None,
+      'clips': sorted(row['name'] for row in truth.get('clips', [])),
+      # Their names change with portrait and speech.
+      'long videos': sorted(pathlib.Path(r['video']).stem for r in talks),
+  }
+
+
+def _differences(runs: dict[str, dict]) -> list[str]:
+  """Lines that name what runs do not have in common."""
+  tested = {name: _tested_on(metrics) for name, metrics in runs.items()}
+  lines = []
+  for key in ('data', 'split', 'window_s', 'clips', 'long videos'):
+    values = {name: on[key] for name, on in tested.items() if on[key]}
+    if len({repr(value) for value in values.values()}) > 1:
+      text = ', '.join(
+          f'{len(value) if isinstance(value, list) else value} in {name}'
+          for name, value in values.items()
+      )
+      lines.append(f'- warning: {key} are not the same: {text}')
+  return ['\n'.join([*lines, ''])] if lines else []
+
+
 def compare(
     folders: Sequence[str], out: str, published: str | None = None
 ) -> str:
@@ -92,12 +125,14 @@ def compare(
     ValueError: two runs of one name, or nothing to compare.
   """
   runs: dict[str, page.Run] = {}
+  every: dict[str, dict] = {}
   rows, target = [], pathlib.Path(out)
   names = [pathlib.Path(folder).resolve().name for folder in folders]
   if len(set(names)) < len(names):
     raise ValueError(f'--compare: runs named {names}; expected different names')
   for name, folder in zip(names, map(pathlib.Path, folders)):
     metrics = _read(folder)
+    every[name] = metrics
     rows += paper_rows(name, metrics)
     runs |= _long_videos(name, folder, metrics)
   texts = []
@@ -113,5 +148,6 @@ def compare(
         '--compare: no run with a long video; expected runs with --seconds, or'
         ' --published for a table'
     )
+  texts += _differences(every)
   report.write_bytes(target / 'table.md', '\n'.join(texts).encode())
   return '\n'.join(texts)

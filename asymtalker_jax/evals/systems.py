@@ -88,8 +88,10 @@ def fitted(
   truth = case.clip
   if frames is truth.frames:
     return truth.frames, truth
-  kept = list(aligned(frames, len(truth.frames), truth.frames.shape[1:3]))
-  count = len(kept)
+  wanted = aligned(frames, len(truth.frames), truth.frames.shape[1:3])
+  kept, count = np.empty_like(truth.frames), 0
+  for count, frame in enumerate(wanted, 1):
+    kept[count - 1] = frame
   if count < len(truth.frames):
     truth = types.Clip(
         frames=truth.frames[:count],
@@ -97,26 +99,28 @@ def fitted(
         identity=truth.identity,
         tracks={name: track[:count] for name, track in truth.tracks.items()},
     )
-  return np.stack(kept), truth
+  return kept[:count], truth
 
 
 class Folder:
   """Videos that some other program made, NAME.mp4 for the case NAME; names
-  are made those of cases, so that 'a (1).mp4' is found."""
+  are made those of cases, so that 'a (1).mp4' is found.
 
-  def __init__(self, path: str | os.PathLike, may_be_empty: bool = False):
-    """Args: path: the folder. may_be_empty: or not be there at all.
+  Attributes:
+    path: the folder.
+    rates: frames/s of videos that were resampled so far, by file.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    """Args: path: the folder; it need not be there yet.
 
     Raises:
-      FileNotFoundError: no such folder, or no video in it.
       ValueError: two videos of one case.
     """
     self.path = pathlib.Path(path)
-    there = self.path.is_dir()
-    if not there and not may_be_empty:
-      raise FileNotFoundError(f'{path}: no such folder of videos')
+    self.rates: dict[str, float] = {}
     self._files = {}
-    for file in sorted(self.path.iterdir() if there else ()):
+    for file in sorted(self.path.iterdir() if self.path.is_dir() else ()):
       if file.suffix.lower() in CONTAINERS and not file.name.startswith('.'):
         other = self._files.setdefault(cases_lib.case_name(file.stem), file)
         if other != file:
@@ -124,10 +128,6 @@ class Folder:
               f'{path}: {other.name} and {file.name} are videos of one case;'
               ' expected one'
           )
-    if not self._files and not may_be_empty:
-      raise FileNotFoundError(
-          f'{path}: no videos; expected files that end in one of {CONTAINERS}'
-      )
 
   def others(self, names: Sequence[str]) -> list[str]:
     """Files that belong to none of the named cases."""
@@ -162,7 +162,7 @@ class Folder:
       FileNotFoundError, ValueError: no such video, or a damaged one.
     """
     file = self.path_of(case.name)
-    cases_lib.warn_if_other_rate(file)
+    self.rates |= cases_lib.other_rate(file)
     yield from video.stream_frames(file, video.FPS)
 
 

@@ -112,7 +112,8 @@ def find(
   """Name of a file -> its path, for the files of these metrics.
 
   Raises:
-    FileNotFoundError: files are missing; says of each where it comes from.
+    FileNotFoundError: files are missing; where each comes from is logged, one
+      line each.
   """
   files = dict.fromkeys(f for metric in metrics for f in OF_METRIC[metric])
   if not files:
@@ -120,10 +121,12 @@ def find(
   root = pathlib.Path(folder or '')
   absent = [f for f in files if not folder or not (root / f.name).is_file()]
   if absent:
+    for file in absent:
+      logging.error('missing: %s', file)
     raise FileNotFoundError(
         f'--weights_dir={folder or ""}: {len(absent)} of {len(files)} files are'
-        f' missing: {"; ".join(map(str, absent))}. Figures that are not wanted'
-        ' are left out of --metrics'
+        f' missing: {", ".join(file.name for file in absent)} (sources above).'
+        ' Figures that are not wanted are left out of --metrics'
     )
   return {file.name: root / file.name for file in files}
 

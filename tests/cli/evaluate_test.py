@@ -14,6 +14,7 @@ from asymtalker_jax.evals import long_puppets
 from asymtalker_jax.evals import networks
 from asymtalker_jax.evals import reader as reader_lib
 from asymtalker_jax.evals import report
+from asymtalker_jax.evals import weights
 from asymtalker_jax.generate import media
 from asymtalker_jax.inputs import source
 from tests.evals import speaking_boxes
@@ -179,6 +180,38 @@ def test_videos_of_others_are_scored_and_broken_ones_listed(
   assert read(tmp_path)['systems']['peer']['figures']['videos'] == 1.0
 
 
+def test_a_system_without_a_good_video_is_listed(run, tmp_path, capsys):
+  peer = tmp_path / 'peer'
+  peer.mkdir()
+  for name in ('test_00000.mp4', 'test_00001.mp4'):
+    (peer / name).write_bytes(b'no video')
+  assert run('--clips=2', f'--videos=Ditto={peer}', '--published=hdtf') == 1
+  assert '- Ditto: test_00001: ' in capsys.readouterr().out
+  metrics = read(tmp_path)
+  assert [f['system'] for f in metrics['failures']] == ['Ditto'] * 2
+  assert metrics['systems']['Ditto']['figures'] == {'videos': 0.0}
+
+
+def test_clips_are_asked_for_where_nobody_made_one(run, tmp_path, capsys):
+  peer = tmp_path / 'peer'
+  assert run('--clips=2', f'--videos={peer}') == 2
+  error = capsys.readouterr().err.strip()
+  assert 'no video test_00000.mp4, one of 2 of 2' in error
+  assert sorted(p.name for p in (tmp_path / 'out/tasks').iterdir()) == [
+      'test_00000.png', 'test_00000.wav', 'test_00001.png', 'test_00001.wav',
+  ]  # pyformat: disable
+  sound = soundfile.info(tmp_path / 'out/tasks/test_00000.wav')
+  assert sound.duration == FRAMES / 25
+
+
+def test_all_of_a_small_dataset_are_scored_by_default(run, tmp_path, capsys):
+  assert run('--steps=1') == 0
+  assert '- 3 of 3 cases of clips' in capsys.readouterr().out
+  assert read(tmp_path)['cases'] == {'scored': 3, 'of': 3}
+  assert run('--steps=1', '--clips=2') == 0
+  assert '- 2 of 3 cases of clips' in capsys.readouterr().out
+
+
 def test_a_long_video_of_others_is_asked_for_and_scored(run, tmp_path, capsys):
   peer = tmp_path / 'peer'  # It need not be there yet.
   words = '--clips=0', '--seconds=4', '--window_s=2', f'--videos={peer}'
@@ -334,7 +367,6 @@ def test_a_part_goes_on_behind_a_case_that_cannot_be_made(
 
 
 @pytest.mark.parametrize('flags, message', [
-    (('--clips=1', '--seconds=10'), 'files are missing'),
     (('--clips=1', '--seconds=10', '--metrics=puppets'), 'no mouth tracks'),
     (('--clips=1', '--metrics=pixels,puppets'), 'no mouth tracks'),
 ])
@@ -377,8 +409,10 @@ def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
     ('--part=0/2 --published=hdtf', '--part scores nothing'),
     ('--clips=0 --seconds=10 --published=hdtf', 'no figures for its table'),
     ('--part=0/2 --gate=GATE', '--part scores nothing'),
-    ('--videos=nowhere', 'no such folder of videos'),
     ('--videos=a,b --seconds=10', 'expected one folder'),
+    ('--videos=a/peer,b/peer', "two systems named 'peer'; NAME=PATH gives"),
+    ('--videos=gt=a', "a system named 'gt'"),
+    ('--compare=a --gate=GATE', '--compare measures nothing'),
     ('--gate=nowhere.py', 'nowhere.py'),
     ('--seconds=20 --window_s=0.5', 'window_s=0.5: expected at least 1'),
     ('--seconds=1 --window_s=1', '--seconds=1: expected at least 1.28'),
@@ -387,7 +421,6 @@ def test_the_bundled_checkpoint_keeps_its_bounds(tmp_path, capsys):
     ('--seconds=10 --long_videos=4', 'of 3 different people'),
     ('--bundle=nowhere', 'nowhere'),
     ('--seconds=10 --metrics=pixels --reader=nowhere', 'nowhere/reader.json'),
-    ('--metrics=fid', '1 of 1 files are missing'),
     ('--roles=student,teacher --metrics=pixels', "'puppets' or 'sync'"),
     ('--roles=student,teacher --guidance=2 --steps=1,0', "'0'"),
     ('--clips=0 --seconds=10 --gate=GATE', "['clips']"),
@@ -405,6 +438,17 @@ def test_wrong_values_are_one_line_and_leave_nothing(
   assert run(*flag.replace('GATE', str(gate)).split(), *clips) == 2
   error = capsys.readouterr().err.strip()
   assert message in error and '\n' not in error
+  assert not (tmp_path / 'out').exists()
+
+
+def test_missing_networks_are_a_line_each_and_leave_nothing(
+    run, tmp_path, capsys, caplog
+):
+  assert run('--metrics=fid,arcface') == 2
+  error = capsys.readouterr().err.strip()
+  assert '3 of 3 files are missing' in error and '\n' not in error
+  for file in (weights.INCEPTION, weights.ARCFACE, weights.FACES):
+    assert f'missing: {file}' in caplog.messages
   assert not (tmp_path / 'out').exists()
 
 

@@ -72,6 +72,9 @@ def test_a_wrong_manifest_is_refused(tmp_path, content, message):
 
 
 def test_a_list_that_is_not_there_or_none(tmp_path):
+  (tmp_path / 'bytes.csv').write_bytes(b'video\n\xff.mp4\n')
+  with pytest.raises(ValueError, match='bytes.csv: not UTF-8'):
+    cases_lib.open_cases(tmp_path / 'bytes.csv')
   with pytest.raises(FileNotFoundError, match='no such manifest'):
     cases_lib.open_cases(tmp_path / 'no.jsonl')
   (tmp_path / 'a.txt').write_text('a.mp4')
@@ -110,6 +113,9 @@ def test_another_rate_is_resampled_with_a_warning(tmp_path, caplog):
   with caplog.at_level(logging.WARNING, 'absl'):
     assert len(cases[0].clip.frames) == FRAMES
   assert '50.00 frames/s, resampled to 25' in caplog.text
+  line, = cases_lib.rate_lines(cases.first(1).rates)
+  assert 'to 25 frames/s: 1, such as' in line and 'fast.mp4 of 50.00' in line
+  assert cases_lib.rate_lines({}) == []
 
 
 def test_videos_of_others_are_found_by_name(tmp_path):
@@ -117,14 +123,14 @@ def test_videos_of_others_are_found_by_name(tmp_path):
   cases = manifest(tmp_path, {'video': 'a.mp4'})
   peer = tmp_path / 'peer'
   peer.mkdir()
-  with pytest.raises(FileNotFoundError, match='no videos'):
-    systems.Folder(peer)
+  assert systems.Folder(peer).missing(cases.names) == {'a'}
   write_video(peer / 'a.mp4', fps=50, frames=2 * FRAMES)
   write_video(peer / 'b.mp4')
   folder = systems.Folder(peer)
   assert folder.others(cases.names) == ['b.mp4']
   frames, truth = systems.fitted(folder(cases[0]), cases[0])
   assert len(frames) == len(truth.frames) == FRAMES
+  assert folder.rates == {str(peer / 'a.mp4'): 50.0}
 
 
 def test_videos_of_others_have_the_file_name_of_ground_truth(tmp_path):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from asymtalker_jax import bundle
 from asymtalker_jax import sampler_values
 from asymtalker_jax.evals import generation
 from asymtalker_jax.evals import speed

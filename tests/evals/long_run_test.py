@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from asymtalker_jax.evals import asked_for
 from asymtalker_jax.evals import cases as cases_lib
 from asymtalker_jax.evals import frechet
 from asymtalker_jax.evals import long_filmed
@@ -223,7 +224,7 @@ def test_windows_with_fewer_samples_than_features_are_said_to_be(cases):
   task = long_tasks.task(cases, 4.0)
   result, _ = measure(watcher, [task.image] * 100, task, window_s=2.0)
   assert result['protocol']['few_samples']
-  assert 'not comparable' in long_run.notes([result])[-1]
+  assert 'of the same length only' in long_run.notes([result])[-1]
 
 
 def test_windows_that_are_too_short_are_refused():
@@ -271,5 +272,5 @@ def test_the_last_window_of_a_puppet_moves_about_one_mean(reader, cases):
 def test_tasks_of_another_run_are_removed(cases, tmp_path):
   tasks = [long_tasks.task(cases, seconds) for seconds in (4.0, 6.0)]
   for task in tasks:
-    long_tasks.write(tmp_path, [task])
+    asked_for.write(tmp_path, [task])
   assert {path.stem for path in tmp_path.iterdir()} == {tasks[1].name}

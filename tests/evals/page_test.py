@@ -51,6 +51,22 @@ def test_runs_stand_beside_each_other_with_frames_to_click(tmp_path):
   ) == 1
 
 
+def test_runs_on_other_data_are_told_apart(tmp_path):
+  runs = {'a': ('x/hdtf.jsonl', ['n', 'm']), 'b': ('y/hdtf.jsonl', ['n'])}
+  for name, (data, clips) in runs.items():
+    truth = {'figures': {}, 'clips': [{'name': clip} for clip in clips]}
+    values = {
+        'flags': {'data': data, 'split': 'test', 'window_s': 9.0},
+        'systems': {'gt': truth, 'peer': {'figures': {'fid': 1.0}}},
+    }
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'metrics.json').write_text(json.dumps(values))
+  both = [tmp_path / name for name in runs]
+  text = side_by_side.compare(both, tmp_path / 'out', 'hdtf')
+  assert text.endswith('- warning: clips are not the same: 2 in a, 1 in b\n')
+  assert 'warning' not in side_by_side.compare(both[:1], tmp_path / 'c', 'hdtf')
+
+
 def test_a_gap_is_a_gap_and_the_axis_is_that_of_the_video(tmp_path):
   lost = CURVE | {
       'times': [5.0, 15.0, 25.0, 35.0], 'values': [1.0, 0.9, None, 0.8],
@@ -75,6 +91,9 @@ def test_folders_that_cannot_be_compared_are_named(tmp_path):
     side_by_side.compare([tmp_path / 'a'], tmp_path)
   (tmp_path / 'a/metrics.json').write_text('{}')
   with pytest.raises(ValueError, match='no run with a long video'):
+    side_by_side.compare([tmp_path / 'a'], tmp_path)
+  (tmp_path / 'a/metrics.json').write_text('[]')
+  with pytest.raises(ValueError, match='what `asymtalker evaluate` writes'):
     side_by_side.compare([tmp_path / 'a'], tmp_path)
   (tmp_path / 'a/metrics.json').write_text('{')
   with pytest.raises(ValueError, match='not JSON'):

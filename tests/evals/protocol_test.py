@@ -1,6 +1,7 @@
 """The protocol end to end with a reader of random weights."""
 
 import json
+import types as types_lib
 
 import numpy as np
 from PIL import Image
@@ -125,12 +126,12 @@ def test_networks_see_ground_truth_once_for_all_runs(cases, tmp_path):
   assert first['gt'].protocol == second['gt'].protocol
 
 
-def test_nothing_to_measure_is_an_error(cases, metrics):
+def test_a_system_without_videos_has_failures_only(cases, metrics):
   def gone(case):
     raise FileNotFoundError(f'no video {case.name}.mp4')
 
-  with pytest.raises(ValueError, match='gone: none of 3 .* no video clip_00000'):
-    protocol.run({'gone': gone}, cases, metrics)
+  alone = protocol.run({'gone': gone}, cases, metrics)['gone']
+  assert alone.figures == {'videos': 0.0} and len(alone.failures) == 3
   results = protocol.run({'gone': gone, 'still': still}, cases, metrics)
   assert results['gone'].figures['videos'] == 0.0
   assert len(results['gone'].failures) == 3 and results['still'].clips
@@ -150,6 +151,17 @@ def test_few_samples_are_warned_of(cases, reader):
       ' with that of other sets'
   ]
   assert 'warning, gt: puppets: 120' in report.protocol_lines({'gt': result})
+
+
+def test_windows_of_few_samples_are_warned_of():
+  found = lambda: {'fvd_samples': [62, 61, 30]}
+  metric, real = (
+      types_lib.SimpleNamespace(name='fvd', dimension=40, samples=n, curves=c)
+      for n, c in ((93, found), (93, dict))
+  )
+  line, = protocol._too_few(metric, real)
+  assert 'fvd over time: from 30 samples for 40 features' in line
+  assert protocol._too_few(real, real) == []
 
 
 def test_lengths_and_sizes_are_brought_to_ground_truth(cases):
