@@ -3,10 +3,15 @@
 #
 #   bash tests/run.sh                 everything, on two processes
 #   bash tests/run.sh tests/flow      words are handed to pytest
+#
+# Tests of what is optional are skipped where its package is missing: PyTorch,
+# onnxruntime, diffusers with transformers, apache-beam. TEST_PACKAGES, as
+# 'torch onnxruntime', are installed too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/environment.sh
-install_into_venv -e '.[dev]'
+read -ra packages <<<"${TEST_PACKAGES:-}"
+install_into_venv -e '.[dev]' "${packages[@]}"
 
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 # Two processes share the machine; more threads each would only compete.

@@ -47,12 +47,14 @@ def yunet(path: str | os.PathLike) -> Detect:
   """The detector of a YuNet file.
 
   Raises:
-    ValueError: not a file that OpenCV can read.
+    ValueError: not a file that OpenCV can read, or another network.
   """
   try:
     network = cv2.FaceDetectorYN.create(
         os.fspath(path), '', (320, 320), _SCORE, _NMS
     )
+    # It looks for its outputs when it is run.
+    network.detect(np.zeros((320, 320, 3), np.uint8))
   except cv2.error as error:
     raise ValueError(f'{path}: not a YuNet network: {error}') from error
 

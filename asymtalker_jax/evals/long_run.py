@@ -119,6 +119,7 @@ def summarise(seen: Seen, window_s: float) -> dict[str, Any]:
   figures = _figures(seen, trends, size) | {
       # Not "never" where nothing fails: a mean would leave out the best videos.
       'within_limits_s': min(happened, default=seconds),
+      'within_limits': float(not happened),
   }
   if 'identity' in curves:
     within = max(np.count_nonzero(seen.ends <= 60 * video.FPS), 2)

@@ -245,12 +245,21 @@ def _sync(files, cache) -> Callable[[], metric_lib.Metric]:
   return lambda: PerVideo('sync', text, measure)
 
 
+def _takes_crops(shape: Sequence[int | str | None]) -> bool:
+  """Whether it is [n, 3, 112, 112], as far as its sizes are fixed."""
+  wanted = (None, 3, 112, 112)
+  return len(shape) == 4 and all(
+      size == want or not isinstance(size, int)
+      for size, want in zip(shape, wanted)
+  )
+
+
 def embedder(path: str | os.PathLike) -> Features:
   """ArcFace embeddings [n, E] of crops [n, 112, 112, 3] uint8 RGB.
 
   Raises:
     ModuleNotFoundError: onnxruntime is missing.
-    ValueError: a damaged file.
+    ValueError: a damaged file, or another network.
   """
   try:
     import onnxruntime  # pylint: disable=import-outside-toplevel
@@ -265,7 +274,12 @@ def embedder(path: str | os.PathLike) -> Features:
     )
   except Exception as error:  # Its classes have no common base of their own.
     raise ValueError(f'{path}: not a network for onnxruntime: {error}') from error
-  name = session.get_inputs()[0].name
+  given = {x.name: x.shape for x in session.get_inputs()}
+  name, *others = given
+  if others or not _takes_crops(given[name]):
+    raise ValueError(
+        f'{path}: inputs {given}; expected one of [n, 3, 112, 112]'
+    )
 
   def embed(crops: np.ndarray) -> np.ndarray:
     x = crops.astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1.0
@@ -307,6 +321,8 @@ def _lpips(files, cache) -> Callable[[], metric_lib.Metric]:
 
   def measure(frames, clip, image) -> dict[str, float]:
     del image
+    if frames is clip.frames:  # Ground truth.
+      return {'lpips': 0.0}
     pairs = frames[::LPIPS_EVERY], clip.frames[::LPIPS_EVERY]
     values = [
         distance(*(side[i : i + _BATCH] for side in pairs))

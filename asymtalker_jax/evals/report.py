@@ -80,6 +80,7 @@ LONG_ROWS = {
     'face_share': ('share of the windows in which a face is seen', '', ''),
     'blinks_per_min': ('blinks', '1/min', ''),
     'within_limits_s': ('time until a limit is passed, at most all', 's', ''),
+    'within_limits': ('share of videos that pass none of them', '', ''),
     'memory_growth': ('memory, last / first minute - 1', '', 'within 0.05'),
     'frames_per_s': ('speed of generation, without encoding', 'frames/s', ''),
 }

@@ -57,17 +57,19 @@ def inception(
   torch-fidelity, which its FID is equal to.
 
   Raises:
-    ModuleNotFoundError: torch-fidelity is missing.
+    ModuleNotFoundError: torch-fidelity is missing, or cannot be imported.
     ValueError: a damaged file, or another network.
   """
   torch = _torch()
   try:
     # pylint: disable-next=import-outside-toplevel
     from torch_fidelity import feature_extractor_inceptionv3 as fidelity
-  except ModuleNotFoundError as error:
+  except (ImportError, RuntimeError) as error:
     raise ModuleNotFoundError(
-        "FID needs torch-fidelity: pip install -e '.[eval]'"
+        "FID needs torch-fidelity: pip install -e '.[eval]', with torch and"
+        f' torchvision of one build (both for CPU or both for CUDA): {error}'
     ) from error
+  _load(path)  # torch-fidelity itself would run code of the file.
   try:
     network = fidelity.FeatureExtractorInceptionV3(
         'inception-v3-compat', ['2048'],

@@ -10,6 +10,7 @@ same sizes. The audio encoder is compared at its own 50 Hz.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import importlib
 import os
 import re
 from typing import Any
@@ -102,14 +103,22 @@ class _NoReferenceError(Exception):
   """The reference package has no network like this one."""
 
 
-def _torch():
-  # pylint: disable=import-outside-toplevel
+def _package(name: str):
+  """One of the reference packages.
+
+  Raises:
+    ModuleNotFoundError: says how to install it.
+  """
   try:
-    import torch
+    return importlib.import_module(name)
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"--against=torch: {error}; expected pip install -e '.[parity]'"
     ) from error
+
+
+def _torch():
+  torch = _package('torch')
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   return torch
 
@@ -159,7 +168,7 @@ def _ours(module, params, *args, **kwargs) -> Callable[[], np.ndarray]:
 
 def _dit(networks: variants.Networks, part: str) -> Pair:
   """The text-to-video DiT of the same sizes."""
-  import diffusers  # pylint: disable=import-outside-toplevel
+  diffusers = _package('diffusers')
 
   del part
   config = dataclasses.replace(
@@ -197,7 +206,7 @@ def _dit(networks: variants.Networks, part: str) -> Pair:
 
 def _vae(networks: variants.Networks, part: str) -> Pair:
   """Encoder or decoder of Wan's VAE."""
-  import diffusers  # pylint: disable=import-outside-toplevel
+  diffusers = _package('diffusers')
 
   config = networks.vae.config
   if not isinstance(networks.vae, wan_vae.WanVae):
@@ -247,7 +256,7 @@ def _vae(networks: variants.Networks, part: str) -> Pair:
 
 def _audio(networks: variants.Networks, part: str) -> Pair:
   """wav2vec2 with all hidden states."""
-  import transformers  # pylint: disable=import-outside-toplevel
+  transformers = _package('transformers')
 
   del part
   if not isinstance(networks.audio, wav2vec2.Wav2Vec2Encoder):

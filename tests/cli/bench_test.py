@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 
 import jax
 import numpy as np
@@ -16,6 +17,12 @@ MODEL = variants.values_of('micro')
 MODEL['chunk'].update(frames=17, height=32, width=32)
 MODEL['vae'].update(base_channels=8, multipliers=(1, 1, 1))
 MODEL['dit'].update(width=32, depth=3, heads=2, ffn=32, audio_hidden=8)
+NEEDS_REFERENCES = pytest.mark.skipif(
+    not all(map(
+        importlib.util.find_spec, ('torch', 'diffusers', 'transformers')
+    )),
+    reason='needs the extra [parity]',
+)
 
 
 @pytest.fixture(scope='module')
@@ -110,15 +117,14 @@ def test_runs_take_turns():
   assert [len(t) for t in times] == [3, 3]
 
 
-@pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ('torch', 'diffusers'))),
-    reason='needs the extra [parity]',
-)
+@NEEDS_REFERENCES
 def test_the_reference_gives_the_same_numbers(tmp_path):
   from asymtalker_jax.parity import beside_torch  # pylint: disable=g-import-not-at-top
 
   values = variants.values_of('micro')
-  values['chunk'].update(frames=5, height=32, width=32, latent_channels=16)
+  values['chunk'].update(
+      frames=5, height=32, width=32, latent_channels=16, continuity_slots=1
+  )
   values['vae'].update(
       patch_size=1, base_channels=8, multipliers=(1, 2, 2, 2),
       strides=((2, 1), (2, 2), (2, 2)), res_blocks=1, latent_channels=16,
@@ -135,10 +141,7 @@ def test_the_reference_gives_the_same_numbers(tmp_path):
     assert row['ratio'] == row['median_s'] / row['torch_median_s']
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec('torch') is None,
-    reason='needs the extra [parity]',
-)
+@NEEDS_REFERENCES
 def test_sizes_without_a_reference_say_why(folder, tmp_path):
   out = tmp_path / 'bench.json'
   assert cli.main([
@@ -147,3 +150,17 @@ def test_sizes_without_a_reference_say_why(folder, tmp_path):
   ]) == 0
   found = json.loads(out.read_text())['torch']
   assert 'patch_size 4' in found['vae_decode']['reason']
+
+
+@pytest.mark.parametrize('package', ['torch', 'diffusers'])
+def test_a_missing_reference_says_how_to_install_it(
+    folder, monkeypatch, capsys, package
+):
+  monkeypatch.setitem(sys.modules, package, None)
+  if package == 'diffusers':
+    pytest.importorskip('torch')
+  args = ['bench', f'--bundle={folder}', '--parts=vae_decode']
+  assert cli.main([*args, '--against=torch']) == 2
+  text = capsys.readouterr().err
+  assert package in text and "pip install -e '.[parity]'" in text
+  assert text.count('\n') == 1

@@ -91,6 +91,7 @@ def test_a_video_that_never_fails_counts_with_its_whole_length(
   assert times == [None, 10.0]
   assert [r['figures']['within_limits_s'] for r in results] == [30.0, 10.0]
   assert long_run.mean_figures(results)['within_limits_s'] == 20.0
+  assert long_run.mean_figures(results)['within_limits'] == 0.5
 
 
 def test_the_slope_of_the_first_minute_is_beside_that_of_all(reader, cases):

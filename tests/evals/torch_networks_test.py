@@ -1,5 +1,6 @@
 """Inception, I3D and LPIPS around PyTorch, with made-up weights."""
 
+import os
 import sys
 import types
 
@@ -126,13 +127,15 @@ def test_i3d_gets_whole_clips_of_channels_first_and_resizes_itself(tmp_path):
     torch_networks.i3d(tmp_path / 'i3d.pt')
 
 
-def test_inception_gets_bytes_of_channels_first_and_resizes_itself(monkeypatch):
-  made = []
+@pytest.fixture
+def made(monkeypatch):
+  """What torch-fidelity's class is made with; it returns two pixels."""
+  calls = []
 
   class Extractor:
 
     def __init__(self, *words, feature_extractor_weights_path):
-      made.append((words, feature_extractor_weights_path))
+      calls.append((words, feature_extractor_weights_path))
 
     def eval(self):
       return self
@@ -146,9 +149,48 @@ def test_inception_gets_bytes_of_channels_first_and_resizes_itself(monkeypatch):
       FeatureExtractorInceptionV3=Extractor
   )
   monkeypatch.setitem(sys.modules, 'torch_fidelity', fidelity)
-  features = torch_networks.inception('weights.pth')
+  return calls
+
+
+def test_inception_gets_bytes_of_channels_first_and_resizes_itself(
+    tmp_path, made
+):
+  path = tmp_path / 'weights.pth'
+  torch.save({'fc.bias': torch.zeros(2)}, path)
+  features = torch_networks.inception(path)
   shown = frames(3, 10, 12)
   found = features(shown)
   np.testing.assert_array_equal(found[:, 0], shown[:, 1, 2, 0])
   np.testing.assert_array_equal(found[:, 1], shown[:, 3, 0, 2])
-  assert made == [(('inception-v3-compat', ['2048']), 'weights.pth')]
+  assert made == [(('inception-v3-compat', ['2048']), str(path))]
+
+
+class Hostile:
+
+  def __init__(self, mark):
+    self.mark = mark
+
+  def __reduce__(self):
+    return os.system, (f'touch {self.mark}',)
+
+
+def test_inceptions_file_runs_no_code(tmp_path, made):
+  mark, path = tmp_path / 'ran', tmp_path / 'weights.pth'
+  torch.save({'fc.bias': Hostile(mark)}, path)
+  with pytest.raises(ValueError, match='not a plain PyTorch state dict'):
+    torch_networks.inception(path)
+  assert not mark.exists() and not made
+
+
+@pytest.mark.parametrize('line', [
+    "raise RuntimeError('operator torchvision::nms does not exist')",
+    'import no_such_module',
+])
+def test_a_torch_fidelity_that_cannot_be_imported_is_named(
+    tmp_path, monkeypatch, line
+):
+  (tmp_path / 'torch_fidelity.py').write_text(line)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'torch_fidelity', raising=False)
+  with pytest.raises(ModuleNotFoundError, match='torchvision of one build'):
+    torch_networks.inception('weights.pth')
