@@ -29,28 +29,22 @@ def psnr(error: float) -> float:
   return float(10.0 * np.log10(PEAK**2 / max(error, PEAK**2 * 1e-10)))
 
 
-def squared_error(
-    frames: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
-) -> float:
-  """Mean squared error of frames [N, H, W, 3] uint8, over mask [H, W] only.
+def squared_error(frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """[H, W] mean squared error over frames [N, H, W, 3] uint8 and channels.
 
   Raises:
-    ValueError: different shapes, or a mask without a pixel.
+    ValueError: different shapes.
   """
   if frames.shape != truth.shape:
     raise ValueError(
         f'frames {frames.shape}: expected the shape of ground truth '
         f'{truth.shape}'
     )
-  if mask is None:
-    mask = np.ones(frames.shape[1:3], bool)
-  if not mask.any():
-    raise ValueError('still region of 0 pixels: expected at least 1')
-  total = 0.0
+  total = np.zeros(frames.shape[1:], np.int64)
   for frame, target in zip(frames, truth):
-    step = frame[mask].astype(np.float32) - target[mask]
-    total += float(np.mean(step * step))
-  return total / len(frames)
+    step = frame.astype(np.int32) - target
+    total += step * step
+  return total.mean(axis=-1) / len(frames)
 
 
 def _blur(x: np.ndarray) -> np.ndarray:

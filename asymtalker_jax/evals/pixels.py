@@ -29,9 +29,10 @@ def _measure(frames: np.ndarray, truth: np.ndarray) -> dict[str, float]:
   }
   if frames is truth:
     return row
-  row['squared_error'] = fidelity.squared_error(frames, truth)
+  by_pixel = fidelity.squared_error(frames, truth)
+  row['squared_error'] = float(by_pixel.mean())
   if mask.any():
-    row['still_squared_error'] = fidelity.squared_error(frames, truth, mask)
+    row['still_squared_error'] = float(by_pixel[mask].mean())
   row['ssim'] = fidelity.mean_ssim(frames, truth)
   colours = [drift.mean_colours(x).mean(axis=0) for x in (frames, truth)]
   row['lab_shift'] = float(np.linalg.norm(colours[0] - colours[1]))

@@ -77,7 +77,7 @@ class Puppets:
         sync=lip_sync.measure(seen.tracks['mouth'], clip.tracks['mouth']),
         identity=identity.similarity(seen.embedding, reference),
         pose_variance=motion.pose_variance(seen.tracks),
-        features=seen.features[::every],
+        features=seen.features[::every].copy(),  # The others are not kept.
     )
     self._rows[name] = row
     self._moments.update(seen.features)

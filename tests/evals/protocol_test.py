@@ -153,6 +153,14 @@ def test_few_samples_are_warned_of(cases, reader):
   assert 'warning, gt: puppets: 120' in report.protocol_lines({'gt': result})
 
 
+def test_features_that_are_left_out_are_not_kept(cases, reader):
+  metric = puppets.Puppets(reader)
+  case = cases[0]
+  metric.update('a', case.clip.frames, case.clip, case.image)
+  kept = metric._rows['a'].features
+  assert kept.base is None and len(kept) <= puppets.KID_FRAMES_PER_CLIP
+
+
 def test_windows_of_few_samples_are_warned_of():
   found = lambda: {'fvd_samples': [62, 61, 30]}
   metric, real = (
