@@ -1,11 +1,15 @@
-"""One cache of compiled programs for all tests of a run and what they start:
-many compile the same."""
+"""What makes tests wait less for compilers: one cache of compiled programs for
+all tests of a run and what they start, and programs that are not optimised.
+
+XLA_FLAGS= in front of a command has them optimised, as users do.
+"""
 
 import os
 import tempfile
 
 
 def pytest_configure(config):
+  os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
   # Processes of pytest-xdist find the folder in the environment.
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,28 +84,28 @@ def start(sweep, out):
 
 
 def test_a_killed_sweep_goes_on_and_gives_the_same_table(sweep, tmp_path):
-  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  assert start(sweep, whole).wait() == 0
-  assert '| method | ' in (whole / 'printed').read_text()
-  process = start(sweep, broken)
-  second = broken / 'small/method-1/student'
+  out = tmp_path / 'out'
+  results = out / 'small/results.json'
+  assert start(sweep, out).wait() == 0
+  assert '| method | ' in (out / 'printed').read_text()
+  whole = json.loads(results.read_text())['arms']
+  assert set(whole['method']['SSIM']['values']) == {'0', '1'}
+  results.unlink()
+  second = out / 'small/method-1'
+  shutil.rmtree(second)
+  process = start(sweep, out)
   # In the middle of the second training, as a rule during a save.
-  kill_when(process, (second / 'checkpoints/1').exists)
+  kill_when(process, (second / 'student/checkpoints/1').exists)
   assert process.returncode == -signal.SIGKILL
-  assert not (broken / 'small/method-1/evaluation').exists()
-  first = broken / 'small/method-0/student.done.json'
+  assert not (second / 'evaluation').exists() and not results.exists()
+  first = out / 'small/method-0/student.done.json'
   before = first.stat().st_mtime_ns
-  assert start(sweep, broken).wait() == 0
-  printed = (broken / 'printed').read_text()
+  assert start(sweep, out).wait() == 0
+  printed = (out / 'printed').read_text()
   assert 'point 1, method-1: asymtalker train-student' in printed
   assert 'point 0' not in printed and first.stat().st_mtime_ns == before
-  arms = [
-      json.loads((out / 'small/results.json').read_text())['arms']
-      for out in (whole, broken)
-  ]
-  assert set(arms[0]['method']['SSIM']['values']) == {'0', '1'}
-  assert arms[0] == arms[1]
-  made = whole / 'small/method-0/evaluation/videos/student.json'
+  assert json.loads(results.read_text())['arms'] == whole
+  made = out / 'small/method-0/evaluation/videos/student.json'
   # As the student was trained; no flag of the evaluation says so.
   assert json.loads(made.read_text())['carry'] == 'latent'
 

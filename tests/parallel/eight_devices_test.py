@@ -16,7 +16,8 @@ def report(tmp_path_factory):
   """Output lines of this file run as a program."""
   env = dict(
       os.environ, PYTHONPATH=str(ROOT), JAX_PLATFORMS='cpu',
-      XLA_FLAGS='--xla_force_host_platform_device_count=8',
+      XLA_FLAGS='--xla_force_host_platform_device_count=8 '
+      + os.environ.get('XLA_FLAGS', ''),
   )
   folder = tmp_path_factory.mktemp('checkpoints')
   done = subprocess.run(
