@@ -1,7 +1,7 @@
 """What makes tests wait less for compilers: one cache of compiled programs for
 all tests of a run and what they start, and programs that are not optimised.
 
-XLA_FLAGS= in front of a command has them optimised, as users do.
+XLA_FLAGS=--xla_backend_optimization_level=3 has them optimised, as users do.
 """
 
 import os
@@ -9,7 +9,10 @@ import tempfile
 
 
 def pytest_configure(config):
-  os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
+  flags = os.environ.get('XLA_FLAGS', '')
+  if 'xla_backend_optimization_level' not in flags:
+    flags += ' --xla_backend_optimization_level=0'
+    os.environ['XLA_FLAGS'] = flags.strip()
   # Processes of pytest-xdist find the folder in the environment.
   if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
     return
