@@ -45,8 +45,9 @@ def check(
   if not short and not long:
     return
   where = pathlib.Path(out) / TASKS
-  asked = clips if short else (), tasks if long else ()
-  write(where, itertools.chain(_readable(asked[0]), asked[1]))
+  write(where, itertools.chain(
+      _readable(clips) if short else (), tasks if long else ()
+  ))  # pyformat: disable
   count = len(clips) * bool(short) + len(tasks) * bool(long)
   missing = sorted(short | long)
   raise FileNotFoundError(

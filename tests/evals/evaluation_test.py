@@ -1,5 +1,7 @@
 """Pieces of a report that must survive a system without figures."""
 
+import types
+
 import numpy as np
 
 from asymtalker_jax.evals import evaluation
@@ -13,6 +15,15 @@ def test_roles_without_a_common_figure_do_not_lose_the_run():
   text = evaluation._compare_roles(figures, metrics)
   assert 'not compared' in text and 'expected frames_per_s' in text
   assert metrics == {}
+
+
+def test_what_was_resampled_is_in_the_warnings():
+  results = {'gt': protocol.Result(), 'peer': protocol.Result()}
+  folder = types.SimpleNamespace(rates={'a.mp4': 30.0, 'b.mp4': 24.0})
+  evaluation._note_rates(results, {'gt': object(), 'peer': folder})
+  assert results['gt'].warnings == []
+  line, = results['peer'].warnings
+  assert line.startswith('peer: ') and '2, such as a.mp4 of 30.00' in line
 
 
 def test_the_sheet_pairs_videos_by_name(monkeypatch):

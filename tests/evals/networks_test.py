@@ -157,10 +157,9 @@ def test_missing_files_are_all_named_with_source_and_checksum(
     networks.load(['fid', 'arcface'], tmp_path)
   message = str(error.value)
   assert '3 of 3 files are missing' in message and '\n' not in message
-  lines = caplog.text
   for file in (weights.INCEPTION, weights.ARCFACE, weights.FACES):
-    assert file.name in message and file.sha256 in lines
-    assert 'https://' in file.source and file.source in lines
+    assert file.name in message and f'missing: {file}' in caplog.messages
+    assert file.sha256 in str(file) and 'https://' in file.source
   with pytest.raises(FileNotFoundError, match='--weights_dir=: 1 of 1'):
     networks.load(['fvd'], None)
   assert networks.load([], None) == {}
